@@ -1,0 +1,1 @@
+"""Figures that put a score in its place."""

@@ -1,0 +1,38 @@
+"""What the optimizer did: learning rates, and GVCO's two controls."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+
+
+class OptimizerState(pl.Callback):
+    """Log the learning rate of each group (`lr/<group>`) and, under GVCO, what its controls have set.
+
+    `gvco/lr_scale` (γ) and `gvco/momentum` (β, for the next step) are means over all tensors, `gvco/<group>/…` over the group's; `noise`
+    and `signal` are the gradient's noise and signal power (N, S). Logged every `trainer.log_every_n_steps` steps.
+    """
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step % trainer.log_every_n_steps:
+            return
+        rates: dict[str, float] = {}
+        states: dict[str, list[dict[str, Any]]] = {}
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                rates[f"lr/{group['group']}"] = group["lr"]
+                tensors = [optimizer.state[p] for p in group["params"] if "lr_scale" in optimizer.state[p]]
+                states.setdefault(group["group"], []).extend(tensors)
+        pl_module.log_dict(rates)
+        everything = [state for group in states.values() for state in group]
+        if everything:
+            means = {f"gvco/{name}": _mean(everything, name) for name in ("lr_scale", "momentum")}
+            for group, tensors in states.items():
+                means |= {f"gvco/{group}/{name}": _mean(tensors, name) for name in ("lr_scale", "momentum", "noise", "signal")}
+            pl_module.log_dict(dict(zip(means, torch.stack(list(means.values())).cpu(), strict=True)))
+
+
+def _mean(states: list[dict[str, Any]], name: str) -> torch.Tensor:
+    return torch.stack([state[name] for state in states]).float().mean()

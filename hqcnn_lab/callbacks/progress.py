@@ -1,0 +1,21 @@
+"""Progress on a terminal, and where there is none."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import RichProgressBar
+
+
+class Progress(RichProgressBar):
+    """A live bar on a terminal; in a log file or a pipe, one line an epoch."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._console is not None and not self._console.is_terminal and trainer.is_global_zero:
+            values = {name: float(trainer.callback_metrics.get(name, "nan")) for name in ("train/loss", "val/loss", "val/accuracy")}
+            figures = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}", flush=True)
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Without `v_num`, which names nothing here."""
+        return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}

@@ -1,0 +1,263 @@
+"""Read the command line against `conf/` and refuse what is wrong before anything is built.
+
+Hydra composes; it lets `optim.lr=abc` through and answers `optim.lrr=1` without saying what was meant. The checks here need neither
+torch nor Lightning, so a mistake is answered in under a second, in one line that names the key and what it may be.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from hqcnn_lab.build import untrusted_targets
+from hqcnn_lab.quantum.limits import ANSATZES, ENGINES, MAX_WIRES
+
+# In a wheel `conf/` lies inside the package, in a checkout beside it.
+_INSIDE = Path(__file__).parent / "conf"
+CONFIG_DIR = _INSIDE if _INSIDE.is_dir() else Path(__file__).parents[1] / "conf"
+
+
+class ConfigError(ValueError):
+    """A value or key of the configuration that cannot be used; the message is one line that says what to do."""
+
+
+class Rule:
+    """What a value may be: a predicate, and the words that follow "must be"."""
+
+    def __init__(self, holds: Callable[[Any], bool], words: str) -> None:
+        self.holds, self.words = holds, words
+
+
+def _at_least(low: float) -> Rule:
+    return Rule(lambda x: x >= low, f"at least {low}")
+
+
+def _between(low: float, high: float) -> Rule:
+    return Rule(lambda x: low <= x < high, f"at least {low} and below {high}")
+
+
+def _one_of(choices: tuple[str, ...]) -> Rule:
+    return Rule(lambda x: x in choices, f"one of {', '.join(choices)}")
+
+
+_POSITIVE = Rule(lambda x: 0 < x < float("inf"), "a positive, finite number")
+_SHARE = Rule(lambda x: 0 < x < 1, "between 0 and 1, both excluded")
+_COUNTS = Rule(lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers")
+
+# Ranges that the types of conf/*.yaml cannot express. A key that the composed config lacks is passed over.
+RULES: dict[str, Rule] = {
+    "seed": _at_least(0),
+    "test_checkpoint": _one_of(("last", "best")),
+    "label_smoothing": _between(0, 1),
+    "dataset.batch_size": _at_least(1),
+    "dataset.image_size": Rule(lambda x: x >= 16 and x % 8 == 0, "a multiple of 8, at least 16"),
+    "dataset.n_train": _at_least(40),
+    "dataset.n_test": _at_least(4),
+    "dataset.split": _one_of(("official", "random")),
+    "dataset.split_seed": _at_least(0),
+    "dataset.val_fraction": _SHARE,
+    "dataset.augment.flip": Rule(lambda x: 0 <= x <= 1, "between 0 and 1"),
+    "dataset.augment.degrees": _between(0, 181),
+    "dataset.augment.shift": _between(0, 1),
+    "dataset.augment.scale": _between(0, 1),
+    "circuit.n_layers": _at_least(1),
+    "circuit.ansatz": _one_of(ANSATZES),
+    "circuit.engine": _one_of(ENGINES),
+    "model.kernel": _one_of(("quantum", "classical")),
+    "model.widths": _COUNTS,
+    "model.n_circuits": _at_least(1),
+    "model.kernel_size": _at_least(1),
+    "model.dropout": _between(0, 1),
+    "optim.lr": _POSITIVE,
+    "optim.quantum_lr": _POSITIVE,
+    "optim.weight_decay": _at_least(0),
+    "scheduler.warmup": _between(0, 1),
+    "trainer.max_epochs": _at_least(1),
+    "trainer.accumulate_grad_batches": _at_least(1),
+    "trainer.log_every_n_steps": _at_least(1),
+    "callbacks.weight_average.decay": _between(0, 1),
+}
+
+_MANY_TYPES = ("trainer.devices",)  # a number, a list, or "auto"
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """Compose `conf/config.yaml` with command-line overrides, outside a Hydra application (a notebook, a test)."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return hydra_compose("config", overrides)
+
+
+def check_command_line(overrides: list[str]) -> None:
+    """Raise `ConfigError` for the first wrong override; of a sweep, every swept value is tried, one key at a time."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise ConfigError(_first_line(error)) from None
+    values = [list(_choices(override)) for override in parsed]
+    first = [choices[0] for choices in values]
+    _check(parsed, first)
+    for index, choices in enumerate(values):
+        for choice in choices[1:]:
+            _check(parsed, [*first[:index], choice, *first[index + 1 :]])
+
+
+def _choices(override: Any) -> Iterator[str]:
+    if override.is_sweep_override() and not override.is_interval_sweep():
+        from hydra.core.override_parser.types import Transformer
+
+        prefix = override.input_line.split("=", 1)[0]
+        yield from (f"{prefix}={choice}" for choice in override.sweep_iterator(transformer=Transformer.encode))
+    else:
+        yield override.input_line
+
+
+def _check(parsed: list[Any], lines: list[str]) -> None:
+    """Check one job of the plan: `lines` are `parsed` with one value for each sweep."""
+    from hydra.core.override_parser.types import OverrideType
+    from hydra.errors import HydraException
+
+    is_choice = [(CONFIG_DIR / o.key_or_group).is_dir() or o.key_or_group.startswith("hydra") for o in parsed]
+    for override, line, choice in zip(parsed, lines, is_choice, strict=True):
+        if choice and not override.key_or_group.startswith("hydra") and not override.is_delete():
+            _check_choice(override.key_or_group, line.split("=", 1)[1])
+    try:
+        reference = compose([line for line, choice in zip(lines, is_choice, strict=True) if choice])
+        changes = [o for o, choice in zip(parsed, is_choice, strict=True) if not choice and o.type == OverrideType.CHANGE]
+        for override in changes:
+            _check_key(override.key_or_group, reference)
+        config = compose(lines)
+        for override in changes:
+            _check_type(override.key_or_group, config, reference)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_first_line(error)) from None
+    check(config)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n\n")[0].split())
+
+
+def _check_choice(group: str, value: str) -> None:
+    options = sorted(p.stem for p in (CONFIG_DIR / group).glob("*.yaml"))
+    if value not in options and value != "null":
+        raise ConfigError(f"{group}={value}: there is no such choice; {group} is one of {', '.join(options)}")
+
+
+def _flat_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        yield f"{prefix}{key}"
+        if not OmegaConf.is_interpolation(node, key) and isinstance(node._get_node(key), DictConfig) and node[key]:
+            yield from _flat_keys(node[key], f"{prefix}{key}.")
+
+
+def _check_key(key: str, reference: DictConfig) -> None:
+    known = list(_flat_keys(reference))
+    if key in known:
+        return
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    group = key.rpartition(".")[0]
+    siblings = [k for k in known if k.rpartition(".")[0] == group and not k.endswith("_target_")]
+    if near:
+        hint = f"did you mean {near[0]}?"
+    elif siblings:
+        hint = f"{group or 'the config'} has {', '.join(k.rpartition('.')[2] for k in siblings)}"
+    else:
+        hint = "see --help for every key"
+    raise ConfigError(f"{key}: there is no such key; {hint}")
+
+
+def _select(config: DictConfig, key: str) -> Any:
+    return OmegaConf.select(config, key, throw_on_resolution_failure=False)
+
+
+def _check_type(key: str, config: DictConfig, reference: DictConfig) -> None:
+    """A value may be of its default's type; nothing is known of a key whose default is null, so `RULES` decides there."""
+    default, value = _select(reference, key), _select(config, key)
+    if default is None or key in _MANY_TYPES:
+        return
+    if isinstance(default, DictConfig):
+        wanted, fits = "a group of keys, or null", value is None or isinstance(value, DictConfig)
+    elif isinstance(default, ListConfig):
+        wanted, fits = "a list", isinstance(value, ListConfig)
+    elif isinstance(default, bool):
+        wanted, fits = "true or false", isinstance(value, bool)
+    elif isinstance(default, int):
+        wanted, fits = "a whole number", isinstance(value, int) and not isinstance(value, bool)
+    elif isinstance(default, float):
+        wanted, fits = "a number", isinstance(value, int | float) and not isinstance(value, bool)
+    else:
+        wanted, fits = "text", isinstance(value, str | int | float) and not isinstance(value, bool)
+    if not fits:
+        raise ConfigError(f"{key}={value}: must be {wanted} (default {default})")
+
+
+def check(config: DictConfig) -> None:
+    """Raise `ConfigError` for the first value of a composed config that cannot work: ranges, wires, files."""
+    for key, rule in RULES.items():
+        value = _select(config, key)
+        if value is not None and not _holds(rule, value):
+            raise ConfigError(f"{key}={value}: must be {rule.words}")
+    for key, target in untrusted_targets(OmegaConf.to_container(config, resolve=False)):
+        raise ConfigError(f"{key}={target}: refused, a config may only build this lab's, Lightning's and torch.optim's classes")
+    _check_circuit(config)
+    _check_files(config)
+
+
+def _holds(rule: Rule, value: Any) -> bool:
+    try:
+        return bool(rule.holds(value))
+    except TypeError:  # the wrong type for the comparison is the wrong value
+        return False
+
+
+def _check_circuit(config: DictConfig) -> None:
+    circuit, limit = config.circuit, MAX_WIRES[config.circuit.engine]
+    if not isinstance(circuit.n_wires, int) or not 1 <= circuit.n_wires <= limit:
+        raise ConfigError(
+            f"circuit.n_wires={circuit.n_wires}: must be a whole number from 1 to {limit}, "
+            f"the most that circuit.engine={circuit.engine} can hold"
+        )
+    patch = config.model.kernel_size**2
+    if circuit.n_wires % patch:
+        raise ConfigError(
+            f"circuit.n_wires={circuit.n_wires}: must be a multiple of model.kernel_size² = {patch}, "
+            "a wire for each position of the patch; model.kernel_size=1 takes any number of wires"
+        )
+
+
+def _check_files(config: DictConfig) -> None:
+    if "root" in config.dataset:
+        from hqcnn_lab.data.layout import find_images
+
+        try:
+            find_images(config.dataset.root)
+        except ValueError as error:
+            raise ConfigError(f"dataset.root={config.dataset.root}: {error}") from None
+    if config.ckpt_path is not None:
+        check_checkpoint(config.ckpt_path)
+
+
+def check_checkpoint(path: str) -> None:
+    """Raise `ConfigError` unless `path` is a whole checkpoint that loads as plain data and can be continued."""
+    if not Path(path).is_file():
+        raise ConfigError(f"ckpt_path={path}: there is no such file; a run folder keeps its own in checkpoints/last.ckpt")
+    import torch
+
+    try:
+        keys = torch.load(path, map_location="cpu", weights_only=True, mmap=True).keys()
+    except Exception as error:
+        # Whatever torch, zipfile or pickle call it, to the user it is one thing: this file cannot be read.
+        raise ConfigError(f"ckpt_path={path}: not a readable checkpoint, truncated or not one ({_first_line(error)[:80]})") from None
+    if not {"state_dict", "optimizer_states", "loops"} <= set(keys):
+        raise ConfigError(f"ckpt_path={path}: holds weights but no optimizer and loop state, so it cannot be continued")

@@ -1,0 +1,100 @@
+"""What every data set shares: batches from one array, shuffled reproducibly, augmented on the device."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from hqcnn_lab.data.augment import RandomAffine
+from hqcnn_lab.data.layout import CLASSES
+from hqcnn_lab.data.split import Split
+
+Batch = dict[str, torch.Tensor]
+
+
+class ArrayDataset(Dataset):
+    """Batches gathered from one array in a single indexing call; `index` leads a prediction back to its file."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, indices: np.ndarray) -> None:
+        self.images, self.labels, self.indices = images, labels, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitems__(self, positions: list[int]) -> Batch:
+        """`image` float32 `[B, 1, H, W]` in [0, 1], `label` and `index` int64 `[B]`."""
+        index = self.indices[positions]
+        images = torch.from_numpy(self.images[index].astype(np.float32)).unsqueeze(1)
+        return {"image": images, "label": torch.from_numpy(self.labels[index]), "index": torch.from_numpy(index)}
+
+
+class EpochShuffle(Sampler[int]):
+    """A permutation that depends on the seed and the epoch alone, so that a resumed run sees what an uninterrupted one saw.
+
+    The epoch is asked for when an iterator starts: Lightning makes the first iterator after a resume before it tells samplers the epoch.
+    """
+
+    def __init__(self, length: int, seed: int, epoch: Callable[[], int]) -> None:
+        self.length, self.seed, self.epoch = length, seed, epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(np.random.default_rng([self.seed, self.epoch()]).permutation(self.length).tolist())
+
+
+class ImageDataModule(pl.LightningDataModule):
+    """A data set held as one array `images` with `labels`, `names` and a `split`; a subclass fills them in `setup`.
+
+    `classes` is the order of the labels. `skipped` lists files that could not be read, each with the reason. `describe()` says in
+    lines of text what was found.
+    """
+
+    classes = CLASSES
+
+    def __init__(self, batch_size: int, augment: dict[str, float] | None, seed: int) -> None:
+        super().__init__()
+        self.batch_size, self.seed = batch_size, seed
+        self.augment = RandomAffine(**augment) if augment else None
+        self.images: np.ndarray
+        self.labels: np.ndarray
+        self.names: list[str]
+        self.split: Split
+        self.skipped: list[tuple[str, str]] = []
+
+    def describe(self) -> list[str]:
+        """What was found, a line each, for the console and the log."""
+        parts = zip(self.split._fields, self.split, strict=True)
+        return [", ".join(f"{len(indices)} {part}" for part, indices in parts) + " images"]
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled by `(seed, epoch)`; a last batch that is not full is left out, unless it is the only one."""
+        dataset = ArrayDataset(self.images, self.labels, self.split.train)
+        shuffle = EpochShuffle(len(dataset), self.seed, lambda: self.trainer.current_epoch if self.trainer else 0)
+        drop_last = len(dataset) >= self.batch_size
+        return DataLoader(dataset, self.batch_size, sampler=shuffle, drop_last=drop_last, collate_fn=_as_it_is)
+
+    def val_dataloader(self) -> DataLoader:
+        """In order."""
+        return self._in_order(self.split.val)
+
+    def test_dataloader(self) -> DataLoader:
+        """In order."""
+        return self._in_order(self.split.test)
+
+    def _in_order(self, indices: np.ndarray) -> DataLoader:
+        return DataLoader(ArrayDataset(self.images, self.labels, indices), 4 * self.batch_size, collate_fn=_as_it_is)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Augment on the device, in training only."""
+        if self.augment and self.trainer and self.trainer.training:
+            batch["image"] = self.augment(batch["image"])
+        return batch
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

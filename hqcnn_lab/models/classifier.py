@@ -1,0 +1,125 @@
+"""The one LightningModule: trains any network, optimizer and schedule, each given as a plain dict."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassAUROC,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+    MulticlassRecall,
+)
+
+from hqcnn_lab.build import build
+from hqcnn_lab.optim import parameter_groups
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss stopped being a finite number."""
+
+
+class ImageClassifier(pl.LightningModule):
+    """Classify images with the network that `model` describes.
+
+    The arguments are plain dicts and numbers and the objects are built inside, so a checkpoint reloads on its own under
+    `weights_only=True`. Logs `train|val|test/loss` and `/accuracy`; for val and test also `macro_f1`, `auroc` (one class against the
+    rest, macro) and `recall/<class>`. After a test, `predictions` holds `index [N]` and `probabilities [N, n_classes]`, and
+    `confusion_matrix [n_classes, n_classes]` counts true (row) against predicted (column).
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        optim: dict[str, Any],
+        scheduler: dict[str, Any] | None = None,
+        classes: list[str] | tuple[str, ...] = (),
+        image_size: int = 64,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        classes = list(classes)
+        self.save_hyperparameters()
+        self.net = build(model, n_classes=len(classes), image_size=image_size)
+        n = len(classes)
+        scores = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(n, average="micro"),
+                "macro_f1": MulticlassF1Score(n, average="macro"),
+                "auroc": MulticlassAUROC(n, average="macro", thresholds=None),
+                "recall": MulticlassRecall(n, average="none"),
+                "confusion_matrix": MulticlassConfusionMatrix(n),
+            },
+            compute_groups=False,
+        )
+        self.train_accuracy = MulticlassAccuracy(n, average="micro")
+        self.scores = torch.nn.ModuleDict({"val_scores": scores.clone(), "test_scores": scores.clone()})
+        self.predictions: dict[str, Tensor] = {}
+        self.confusion_matrix: Tensor | None = None
+        self._outputs: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[B, n_classes]` of images `[B, 1, H, W]` in [0, 1]."""
+        return self.net(images)
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        logits = self(batch["image"]).float()
+        loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.hparams.label_smoothing)
+        self.train_accuracy(logits.detach(), batch["label"])
+        # sync_dist: every process of a distributed run logs the mean over all of them.
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Stop a run whose loss is no longer a number; it could only go on logging nonsense."""
+        loss = self.trainer.callback_metrics.get("train/loss")
+        if loss is not None and not torch.isfinite(loss):
+            raise TrainingDiverged(f"train/loss is {loss.item()} after epoch {self.current_epoch}; try a smaller optim.lr")
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        self._outputs.append((batch["index"], self._evaluate("test", batch)))
+
+    def _evaluate(self, part: str, batch: dict[str, Tensor]) -> Tensor:
+        logits = self(batch["image"]).float()
+        probabilities = logits.softmax(-1)
+        self.scores[f"{part}_scores"].update(probabilities, batch["label"])
+        self.log(f"{part}/loss", F.cross_entropy(logits, batch["label"]), batch_size=len(logits), sync_dist=True)
+        return probabilities
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        self.confusion_matrix = self._log_scores("test").cpu()
+        index, probabilities = (torch.cat(column).cpu() for column in zip(*self._outputs, strict=True))
+        self.predictions = {"index": index, "probabilities": probabilities}
+        self._outputs.clear()
+
+    def _log_scores(self, part: str) -> Tensor:
+        scores = self.scores[f"{part}_scores"].compute()
+        self.scores[f"{part}_scores"].reset()
+        confusion_matrix = scores.pop("confusion_matrix")
+        for name, recall in zip(self.hparams.classes, scores.pop("recall"), strict=True):
+            self.log(f"{part}/recall/{name}", recall)
+        self.log_dict({f"{part}/{name}": value for name, value in scores.items()}, prog_bar=part == "val")
+        return confusion_matrix
+
+    def configure_optimizers(self) -> Any:
+        """Parameter groups `quantum` and `classical`; the schedule, where there is one, moves every optimizer step."""
+        optim = dict(self.hparams.optim)
+        groups = parameter_groups(self.net, optim["lr"], optim.pop("quantum_lr", None), optim.pop("weight_decay", 0.0))
+        optimizer = build(optim, groups)
+        scheduler = dict(self.hparams.scheduler or {})
+        if scheduler.get("_target_") is None:
+            return optimizer
+        if "total_steps" in scheduler:
+            scheduler["total_steps"] = int(self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": build(scheduler, optimizer), "interval": "step"}}

@@ -1,0 +1,83 @@
+"""The hybrid quantum-classical network of the paper (section 3), and its classical twin."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hqcnn_lab.models.classical_kernel import ClassicalKernel2d
+from hqcnn_lab.quantum import QuantumConv2d
+
+# Where min-max scaled brain MR slices lie; part of the network, so that a checkpoint needs no recipe beside it.
+_MEAN, _STD = 0.2, 0.25
+
+
+class Residual(nn.Module):
+    """Two 3×3 convolutions around a shortcut."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_convolution(width, width), nn.ReLU(), _convolution(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x + self.body(x))
+
+
+def _convolution(n_in: int, n_out: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.BatchNorm2d(n_out))
+
+
+class HQCNN(nn.Module):
+    """Classical convolutions (eq. 1) → bounded angles → quantum convolution (eqs. 2–5) → flatten → dense (eq. 6).
+
+    `kernel="quantum"` is the hybrid network. `kernel="classical"` is its twin: each circuit is replaced by a trainable classical map of
+    the same shape with at least as many weights, and nothing else differs; a quantum layer that does not beat it has shown nothing.
+
+    The image is folded to half its side and four channels, three stages of `widths` channels halve it twice more, and a 1×1 convolution
+    leaves `n_circuits` groups of channels. Angles are (π/2)·tanh, so that no two inputs share a state. Each circuit reads patches of
+    `kernel_size²` positions, one wire each, in as many channels as `circuit["n_wires"]` asks for.
+
+    Input: `[B, 1, image_size, image_size]` in [0, 1]. Output: logits `[B, n_classes]`.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        image_size: int,
+        circuit: dict[str, Any],
+        kernel: str = "quantum",
+        widths: tuple[int, ...] | list[int] = (48, 96, 160),
+        n_circuits: int = 32,
+        kernel_size: int = 2,
+        dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        n_wires = circuit["n_wires"]
+        if n_wires % kernel_size**2:
+            raise ValueError(f"n_wires={n_wires} must be a multiple of kernel_size² = {kernel_size**2}")
+        side = image_size // 2 ** len(widths)
+        if side < kernel_size:
+            raise ValueError(f"image_size={image_size} leaves {side}×{side} features, less than one {kernel_size}×{kernel_size} patch")
+        n_angles = n_circuits * n_wires // kernel_size**2
+        stages: list[nn.Module] = [nn.PixelUnshuffle(2)]
+        for index, (n_in, width) in enumerate(zip([4, *widths], widths, strict=False)):
+            stages += [_convolution(n_in, width, stride=1 if index == 0 else 2), nn.ReLU(), Residual(width)]
+        self.features = nn.Sequential(*stages)
+        self.to_angles = nn.Sequential(nn.Conv2d(widths[-1], n_angles, 1, bias=False), nn.BatchNorm2d(n_angles))
+        self.kernel: nn.Module
+        if kernel == "quantum":
+            wiring = {name: circuit[name] for name in ("n_layers", "ansatz", "engine")}
+            self.kernel = QuantumConv2d(n_angles, kernel_size, kernel_size, groups=n_circuits, **wiring)
+        elif kernel == "classical":
+            self.kernel = ClassicalKernel2d(n_angles, kernel_size, n_circuits, min_weights=2 * circuit["n_layers"] * n_wires)
+        else:
+            raise ValueError(f"kernel={kernel!r} must be quantum or classical")
+        n_features = n_circuits * n_wires * (side // kernel_size) ** 2
+        self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(n_features, n_classes))
+        self.features.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = ((images - _MEAN) / _STD).contiguous(memory_format=torch.channels_last)
+        angles = (math.pi / 2) * torch.tanh(self.to_angles(self.features(x)).float())
+        return self.head(self.kernel(angles))

@@ -1,0 +1,126 @@
+"""The run folder: everything known about a run, as plain files that are whole or absent."""
+
+import csv
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import subprocess
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+PACKAGES = ("hqcnn-lab", "torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "torchquantum", "wandb", "numpy", "pillow")
+
+
+class RunRecord:
+    """Writes one run's folder; W&B and others may mirror it, nothing is known only to them.
+
+    `status.json` is there from the first second: `running`, then `finished` or `failed` with the error. A folder that already holds a
+    run is refused. Each file appears by a rename, so a reader never sees half of one.
+    """
+
+    def __init__(self, folder: str | Path, config: DictConfig) -> None:
+        self.folder = Path(folder)
+        if (self.folder / "status.json").exists():
+            raise FileExistsError(f"{self.folder} already holds a run; runs are never overwritten, choose another folder")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._started = datetime.now(UTC)
+        self._set_status("running")
+        self.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
+        self.write_json("environment.json", environment())
+
+    def write(self, name: str, text: str) -> None:
+        """Write one file, by way of a temporary name."""
+        scratch = self.folder / f"{name}.part"
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(self.folder / name)
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write one file as JSON; what is not a number (NaN, infinity) becomes null."""
+        self.write(name, json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+
+    def write_table(self, name: str, header: list[str], rows: Any) -> None:
+        """Write one file as CSV."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        self.write(name, text.getvalue())
+
+    def write_predictions(self, names: list[str], labels: np.ndarray, classes: list[str], predictions: dict[str, torch.Tensor]) -> None:
+        """`predictions.csv`: a line for each test image with its file, label, prediction and the probability of each class."""
+        index, probabilities = predictions["index"].tolist(), predictions["probabilities"]
+        rows = (
+            [names[i], classes[labels[i]], classes[int(p.argmax())], *(f"{x:.6f}" for x in p.tolist())]
+            for i, p in zip(index, probabilities, strict=True)
+        )
+        self.write_table("predictions.csv", ["file", "label", "prediction", *(f"p/{name}" for name in classes)], rows)
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write `summary.json` (flat keys) and say that the run is whole."""
+        self.write_json("summary.json", summary)
+        self._set_status("finished")
+
+    def fail(self, error: BaseException) -> None:
+        """Say that the run failed, and why."""
+        message = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else f"{type(error).__name__}: {error}"
+        self._set_status("failed", error=message, traceback="".join(traceback.format_exception(error)))
+
+    def _set_status(self, status: str, **details: str) -> None:
+        times = {"started": self._started.isoformat(timespec="seconds"), "process": os.getpid()}
+        if status != "running":
+            times["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self.write_json("status.json", {"status": status, **details, **times})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, torch.Tensor | np.generic | np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and the code's commit; no host or user name."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = None
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "cpu_cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "git": _git_commit(),
+    }
+
+
+def _git_commit() -> dict[str, Any] | None:
+    """The commit this package is checked out at, and whether tracked files differ from it; None where it is installed."""
+    here = Path(__file__).parents[1]
+    if not (here / ".git").exists():
+        return None
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "changed": bool(changes)}

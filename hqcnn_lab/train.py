@@ -1,0 +1,194 @@
+"""Train and test one model, or a sweep of them: `python -m hqcnn_lab.train --help`."""
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig, OmegaConf
+
+from hqcnn_lab.config import CONFIG_DIR, ConfigError, check, check_command_line
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+    from hqcnn_lab.data import ImageDataModule
+    from hqcnn_lab.models import ImageClassifier
+
+
+def main() -> None:
+    """Refuse a wrong command line in one line; hand a right one to Hydra, which calls `train` once or for each job of a sweep."""
+    arguments = get_args_parser().parse_args()
+    asks_for_help = arguments.help or arguments.hydra_help or arguments.shell_completion
+    foreign_config = arguments.config_path or arguments.config_name or arguments.config_dir
+    if not asks_for_help and not foreign_config:
+        try:
+            check_command_line(arguments.overrides)
+        except ConfigError as error:
+            sys.exit(f"error: {error}")
+    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(train)()
+
+
+def train(config: DictConfig) -> float | None:
+    """Run one job: fit, test, and leave the run folder at `config.paths.output_dir`; return the monitored validation metric.
+
+    Whatever is raised on the way is written to `status.json` and raised again.
+    """
+    check(config)
+    import lightning.pytorch as pl
+
+    from hqcnn_lab.record import RunRecord
+
+    _quiet_libraries()
+
+    record = RunRecord(config.paths.output_dir, config)
+    failed = True
+    try:
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+        summary = _fit_and_test(config, record)
+        record.finish(summary)
+        failed = False
+        return summary[config.monitor]
+    except BaseException as error:
+        record.fail(error)
+        raise
+    finally:
+        _finish_wandb(failed)
+
+
+def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
+    from lightning.pytorch.loggers import CSVLogger
+
+    from hqcnn_lab.build import build
+    from hqcnn_lab.models import ImageClassifier
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
+    data = build(plain["dataset"])
+    data.prepare_data()
+    data.setup()
+    for line in [*data.describe(), *(f"skipped {name}: {reason}" for name, reason in data.skipped)]:
+        print(line, flush=True)
+    record.write_table("skipped_files.csv", ["file", "reason"], data.skipped)
+
+    model = ImageClassifier(
+        model=plain["model"],
+        optim=plain["optim"],
+        scheduler=plain["scheduler"],
+        classes=list(data.classes),
+        image_size=plain["dataset"]["image_size"],
+        label_smoothing=plain["label_smoothing"],
+    )
+    loggers = [CSVLogger(record.folder, name="", version="")]
+    for spec in filter(None, plain["logger"].values()):
+        loggers.append(build(spec))
+        loggers[-1].log_hyperparams(plain)
+    callbacks = [build(spec) for spec in plain["callbacks"].values() if spec]
+    trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers)
+    trainer.fit(model, datamodule=data, ckpt_path=plain["ckpt_path"], weights_only=True)
+    summary = _after_fit(trainer, model, data)
+    if plain["test_checkpoint"] == "best":
+        trainer.test(model, datamodule=data, ckpt_path="best", weights_only=True, verbose=False)
+    else:
+        trainer.test(model, datamodule=data, verbose=False)
+    summary |= _after_test(trainer, model, data)
+    record.write_predictions(data.names, data.labels, list(data.classes), model.predictions)
+    _mirror_summary(loggers, summary)
+    _print_result(summary, record)
+    return summary
+
+
+def _after_fit(trainer: "pl.Trainer", model: "ImageClassifier", data: "ImageDataModule") -> dict[str, Any]:
+    """Training's share of the summary: validation of the last epoch, convergence, sizes."""
+    from hqcnn_lab.callbacks import Convergence
+
+    convergence = next((c for c in trainer.callbacks if isinstance(c, Convergence)), None)
+    sizes = {"quantum": 0, "classical": 0}
+    for group in trainer.optimizers[0].param_groups:
+        sizes[group["group"]] += sum(p.numel() for p in group["params"])
+    return {
+        **{name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith(("train/", "val/"))},
+        **(convergence.summary() if convergence else {}),
+        **{f"params/{name}": size for name, size in sizes.items()},
+        **{f"images/{part}": len(indices) for part, indices in zip(data.split._fields, data.split, strict=True)},
+        "images/skipped": len(data.skipped),
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+    }
+
+
+def _after_test(trainer: "pl.Trainer", model: "ImageClassifier", data: "ImageDataModule") -> dict[str, Any]:
+    """The test's share of the summary, beside the accuracy of a nearest neighbour, which learns nothing."""
+    from hqcnn_lab.analysis.neighbour import nearest_neighbour_accuracy
+
+    seen = list(data.split.train) + list(data.split.val)
+    test = data.split.test
+    neighbour = nearest_neighbour_accuracy(data.images[seen], data.labels[seen], data.images[test], data.labels[test])
+    return {
+        **{name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")},
+        "test/confusion_matrix": model.confusion_matrix,
+        "baseline/nearest_neighbour_accuracy": neighbour,
+    }
+
+
+def _print_result(summary: dict[str, Any], record: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hqcnn_lab.analysis.interval import wilson_interval
+
+    n_test = sum(map(sum, summary["test/confusion_matrix"].tolist()))
+    low, high = wilson_interval(round(summary["test/accuracy"] * n_test), n_test)
+    rows = {
+        "test accuracy": f"{100 * summary['test/accuracy']:.2f} %  (95 % interval {100 * low:.1f} to {100 * high:.1f}, {n_test} images)",
+        "nearest neighbour": f"{100 * summary['baseline/nearest_neighbour_accuracy']:.2f} %  (learns nothing)",
+        "test macro F1": f"{summary['test/macro_f1']:.4f}",
+        "test AUROC": f"{summary['test/auroc']:.4f}",
+        "validation accuracy": f"{100 * summary['val/accuracy']:.2f} %",
+        "parameters": f"{summary['params/classical']:,} classical, {summary['params/quantum']:,} quantum",
+        "training": f"{summary['epochs']} epochs, {summary.get('seconds/epoch', float('nan')):.1f} s each",
+        "run folder": str(record.folder),
+    }
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(name, value)
+    Console(soft_wrap=True).print(table)
+
+
+def _mirror_summary(loggers: list[Any], summary: dict[str, Any]) -> None:
+    from lightning.pytorch.loggers import WandbLogger
+
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update({k: v for k, v in summary.items() if isinstance(v, int | float)})
+
+
+def _finish_wandb(failed: bool) -> None:
+    """Close the W&B run, or the next job of a sweep would go on writing into it."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish(exit_code=int(failed))
+
+
+def _quiet_libraries() -> None:
+    """Leave warnings and progress; drop what is noise in a run folder's log and on a terminal."""
+    import logging
+    import warnings
+
+    # W&B's farewell and crash reports; what a user set stays.
+    os.environ.setdefault("WANDB_SILENT", "true")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    # Hydra handles the root logger: Lightning's own handler would print every line twice.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Batches are one indexing call on an array in memory; worker processes would only copy them.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # RunRecord has made sure that the folder holds no other run's log.
+    warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
+    # Lightning's own use of torch.
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+
+
+if __name__ == "__main__":
+    main()

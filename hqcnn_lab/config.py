@@ -73,6 +73,7 @@ RULES: dict[str, Rule] = {
     "model.dropout": _between(0, 1),
     "optim.lr": _POSITIVE,
     "optim.quantum_lr": _POSITIVE,
+    "optim.tau": _POSITIVE,
     "optim.weight_decay": _at_least(0),
     "scheduler.warmup": _between(0, 1),
     "trainer.max_epochs": _at_least(1),
@@ -81,7 +82,7 @@ RULES: dict[str, Rule] = {
     "callbacks.weight_average.decay": _between(0, 1),
 }
 
-_MANY_TYPES = ("trainer.devices",)  # a number, a list, or "auto"
+_FREE_TYPES = ("trainer.devices", "optim.tau")  # a number, a list or "auto"; a number or null
 
 
 def compose(overrides: list[str]) -> DictConfig:
@@ -100,10 +101,12 @@ def check_command_line(overrides: list[str]) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        raise ConfigError(_first_line(error)) from None
+    parsed = []
+    for line in overrides:
+        try:
+            parsed.append(OverridesParser.create().parse_override(line))
+        except HydraException as error:
+            raise ConfigError(f"{line}: not of the form key=value ({str(error).splitlines()[0]})") from None
     values = [list(_choices(override)) for override in parsed]
     first = [choices[0] for choices in values]
     _check(parsed, first)
@@ -165,13 +168,15 @@ def _check_key(key: str, reference: DictConfig) -> None:
     known = list(_flat_keys(reference))
     if key in known:
         return
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    group = key.rpartition(".")[0]
-    siblings = [k for k in known if k.rpartition(".")[0] == group and not k.endswith("_target_")]
+    group, _, name = key.rpartition(".")
+    siblings = {k.rpartition(".")[2]: k for k in known if k.rpartition(".")[0] == group and not k.endswith("_target_")}
+    # First among the keys of its own group: across groups, a shared prefix alone would look like a match.
+    near = [siblings[n] for n in difflib.get_close_matches(name, siblings, n=1)]
+    near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.8)
     if near:
         hint = f"did you mean {near[0]}?"
     elif siblings:
-        hint = f"{group or 'the config'} has {', '.join(k.rpartition('.')[2] for k in siblings)}"
+        hint = f"{group or 'the config'} has {', '.join(siblings)}"
     else:
         hint = "see --help for every key"
     raise ConfigError(f"{key}: there is no such key; {hint}")
@@ -184,7 +189,7 @@ def _select(config: DictConfig, key: str) -> Any:
 def _check_type(key: str, config: DictConfig, reference: DictConfig) -> None:
     """A value may be of its default's type; nothing is known of a key whose default is null, so `RULES` decides there."""
     default, value = _select(reference, key), _select(config, key)
-    if default is None or key in _MANY_TYPES:
+    if default is None or key in _FREE_TYPES:
         return
     if isinstance(default, DictConfig):
         wanted, fits = "a group of keys, or null", value is None or isinstance(value, DictConfig)
@@ -210,6 +215,8 @@ def check(config: DictConfig) -> None:
             raise ConfigError(f"{key}={value}: must be {rule.words}")
     for key, target in untrusted_targets(OmegaConf.to_container(config, resolve=False)):
         raise ConfigError(f"{key}={target}: refused, a config may only build this lab's, Lightning's and torch.optim's classes")
+    if config.test_checkpoint == "best" and not config.callbacks.get("best_checkpoint"):
+        raise ConfigError("test_checkpoint=best: needs callbacks.best_checkpoint, which is null; use test_checkpoint=last")
     _check_circuit(config)
     _check_files(config)
 

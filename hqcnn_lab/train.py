@@ -58,7 +58,7 @@ def train(config: DictConfig) -> float | None:
 
 
 def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
-    from lightning.pytorch.loggers import CSVLogger
+    from lightning.pytorch.loggers import CSVLogger, WandbLogger
 
     from hqcnn_lab.build import build
     from hqcnn_lab.models import ImageClassifier
@@ -81,16 +81,18 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     )
     loggers = [CSVLogger(record.folder, name="", version="")]
     for spec in filter(None, plain["logger"].values()):
-        loggers.append(build(spec))
-        loggers[-1].log_hyperparams(plain)
+        logger = build(spec)
+        if isinstance(logger, WandbLogger):
+            logger._wandb_init.pop("anonymous", None)  # Lightning passes it on unasked, and W&B warns of it
+        logger.log_hyperparams(plain)
+        loggers.append(logger)
     callbacks = [build(spec) for spec in plain["callbacks"].values() if spec]
     trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers)
     trainer.fit(model, datamodule=data, ckpt_path=plain["ckpt_path"], weights_only=True)
     summary = _after_fit(trainer, model, data)
-    if plain["test_checkpoint"] == "best":
-        trainer.test(model, datamodule=data, ckpt_path="best", weights_only=True, verbose=False)
-    else:
-        trainer.test(model, datamodule=data, verbose=False)
+    # After a fit the model holds the last epoch's weights, averaged where that is on.
+    best = trainer.checkpoint_callback.best_model_path if plain["test_checkpoint"] == "best" else None
+    trainer.test(model, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
     summary |= _after_test(trainer, model, data)
     record.write_predictions(data.names, data.labels, list(data.classes), model.predictions)
     _mirror_summary(loggers, summary)

@@ -1,5 +1,6 @@
 """Progress on a terminal, and where there is none."""
 
+import sys
 from typing import Any
 
 import lightning.pytorch as pl
@@ -9,10 +10,15 @@ from lightning.pytorch.callbacks import RichProgressBar
 class Progress(RichProgressBar):
     """A live bar on a terminal; in a log file or a pipe, one line an epoch."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        if not sys.stdout.isatty():
+            self.disable()
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        if self._console is not None and not self._console.is_terminal and trainer.is_global_zero:
-            values = {name: float(trainer.callback_metrics.get(name, "nan")) for name in ("train/loss", "val/loss", "val/accuracy")}
+        if self.is_disabled and trainer.is_global_zero:
+            values = {name: float(trainer.callback_metrics[name]) for name in ("train/loss", "val/loss", "val/accuracy")}
             figures = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}", flush=True)
 

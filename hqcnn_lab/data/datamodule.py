@@ -75,8 +75,15 @@ class ImageDataModule(pl.LightningDataModule):
         """Shuffled by `(seed, epoch)`; a last batch that is not full is left out, unless it is the only one."""
         dataset = ArrayDataset(self.images, self.labels, self.split.train)
         shuffle = EpochShuffle(len(dataset), self.seed, lambda: self.trainer.current_epoch if self.trainer else 0)
-        drop_last = len(dataset) >= self.batch_size
-        return DataLoader(dataset, self.batch_size, sampler=shuffle, drop_last=drop_last, collate_fn=_as_it_is)
+        return DataLoader(
+            dataset,
+            self.batch_size,
+            sampler=shuffle,
+            drop_last=len(dataset) >= self.batch_size,
+            collate_fn=_as_it_is,
+            # A loader draws a number for each iterator it makes; from torch's global generator, that would shift the augmentation.
+            generator=torch.Generator(),
+        )
 
     def val_dataloader(self) -> DataLoader:
         """In order."""

@@ -43,7 +43,7 @@ class ImageClassifier(pl.LightningModule):
     ) -> None:
         super().__init__()
         classes = list(classes)
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # the run's whole config is logged instead
         self.net = build(model, n_classes=len(classes), image_size=image_size)
         n = len(classes)
         scores = MetricCollection(
@@ -109,7 +109,8 @@ class ImageClassifier(pl.LightningModule):
         confusion_matrix = scores.pop("confusion_matrix")
         for name, recall in zip(self.hparams.classes, scores.pop("recall"), strict=True):
             self.log(f"{part}/recall/{name}", recall)
-        self.log_dict({f"{part}/{name}": value for name, value in scores.items()}, prog_bar=part == "val")
+        for name, value in scores.items():
+            self.log(f"{part}/{name}", value, prog_bar=name == "accuracy")
         return confusion_matrix
 
     def configure_optimizers(self) -> Any:

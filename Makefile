@@ -1,0 +1,43 @@
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint format bench clean
+
+help:  ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/ready  ## create .venv with everything the lab needs (done by the others when missing)
+
+# torchquantum's declared requirements weigh gigabytes and do not import; its simulator needs none of them.
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "Python 3.11 or 3.12 is needed; name one: make setup PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --disable-pip-version-check --no-deps torchquantum==0.1.8
+	@touch $@
+
+train: .venv/ready  ## train on the embedded phantom images; more: make train ARGS="optim=adam seed=1"
+	$(BIN)/python -m hqcnn_lab.train $(ARGS)
+
+test: .venv/ready  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/ready  ## check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/ready  ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/ready  ## measure: circuits against torchquantum, the optimizer's step, the hybrid's epoch against its twin's
+	$(BIN)/python benchmarks/quantum.py
+	$(BIN)/python benchmarks/optimizer.py
+	$(BIN)/python benchmarks/epoch.py
+
+clean:  ## remove .venv and what tools left behind; runs and sweeps stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,70 @@
+"""What the tests share: small images as files, small runs, and the real images where they are at hand."""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+from hqcnn_lab.config import compose
+from hqcnn_lab.data.layout import CLASSES, HALVES
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+# Networks here are so small that a second thread only costs.
+torch.set_num_threads(1)
+
+# A network and a data set so small that a whole run takes a second or two.
+TINY = [
+    "model.widths=[8,8]",
+    "model.n_circuits=2",
+    "dataset.image_size=16",
+    "dataset.batch_size=16",
+    "trainer.log_every_n_steps=1",
+    "trainer.accelerator=cpu",
+]
+TINY_PHANTOM = [*TINY, "dataset.n_train=80", "dataset.n_test=24"]
+
+
+def tiny_config(folder: Path, *overrides: str) -> DictConfig:
+    """The config of one small phantom run into `folder`, without W&B; later overrides win."""
+    base = [*TINY_PHANTOM, "logger=none", "trainer.max_epochs=2", "name=tiny"]
+    keys = [o.split("=")[0] for o in overrides]
+    base = [o for o in base if o.split("=")[0] not in keys]
+    return compose([*base, f"paths.output_dir={folder}", *overrides])
+
+
+def write_kaggle_tree(root: Path, n_per_class: int, size: int = 40) -> None:
+    """`n_per_class` distinct JPEG files in each class folder of both halves."""
+    rng = np.random.default_rng(0)
+    for half in HALVES:
+        for label, name in enumerate(CLASSES):
+            folder = root / half / name
+            folder.mkdir(parents=True)
+            for i in range(n_per_class):
+                pixels = rng.integers(0, 60, (size, size), dtype=np.uint8)
+                pixels[4 * label : 4 * label + 8, 10:30] = 220
+                Image.fromarray(pixels).save(folder / f"{half[:2]}-{name[:2]}_{i:04d}.jpg")
+
+
+@pytest.fixture
+def kaggle_root(tmp_path: Path) -> Path:
+    """A small data set in the Kaggle layout: 4 files a class in each half."""
+    root = tmp_path / "brain"
+    write_kaggle_tree(root, 4)
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_kaggle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real Kaggle images, unpacked; skips where they are not at hand (they are not part of this repository)."""
+    archive = SHARED / "kaggle-brain-mri-128.tar"
+    if not archive.is_file():
+        pytest.skip("the real Kaggle images are not on this machine")
+    root = tmp_path_factory.mktemp("real")
+    with tarfile.open(archive) as tar:
+        tar.extractall(root, filter="data")
+    return root / "kaggle-brain-mri-128"

@@ -1,0 +1,131 @@
+"""Wrong values are refused before anything is built, in one line that says what to do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hqcnn_lab.config import CONFIG_DIR, ConfigError, check_command_line, compose
+
+WRONG = {
+    # what is typed → what the answer must name
+    "dataset=atlas": "dataset=atlas: there is no such choice; dataset is one of kaggle, phantom",
+    "optim.lr=abc": "optim.lr=abc: must be a number",
+    "optim.lr=-1": "optim.lr=-1: must be a positive, finite number",
+    "optim.lr=nan": "must be a positive",
+    "optim.lrr=1": "optim.lrr: there is no such key; did you mean optim.lr?",
+    "optmi.lr=1": "did you mean optim.lr?",
+    "optim.zzz=1": "optim has lr, quantum_lr",
+    "optim.quantum_lr=abc": "optim.quantum_lr=abc: must be a positive",
+    "circuit.n_wires=40": "circuit.n_wires=40: must be a whole number from 1 to",
+    "circuit.n_wires=6": "model.kernel_size² = 4",
+    "circuit.n_wires=0": "must be a whole number from 1",
+    "circuit.n_layers=0": "circuit.n_layers=0: must be at least 1",
+    "circuit.ansatz=magic": "must be one of hardware_efficient",
+    "circuit.engine=magic": "must be one of auto, folded, torchquantum",
+    "trainer.max_epochs=0.5": "trainer.max_epochs=0.5: must be a whole number",
+    "trainer.max_epochs=-3": "trainer.max_epochs=-3: must be at least 1",
+    "trainer.max_epochs=true": "must be a whole number",
+    "dataset.batch_size=-8": "dataset.batch_size=-8: must be at least 1",
+    "dataset.val_fraction=1.5": "between 0 and 1",
+    "dataset.augment=5": "dataset.augment=5: must be a group of keys, or null",
+    "model.widths=[8,-1]": "a list of positive whole numbers",
+    "model.widths=8": "must be a list",
+    "test_checkpoint=newest": "must be one of last, best",
+    "seed=0,-1": "seed=-1: must be at least 0",
+    "ckpt_path=nowhere.ckpt": "there is no such file",
+    "trainer._target_=os.system": "trainer._target_=os.system: refused",
+    "+optim.hook._target_=os.system": "optim.hook._target_=os.system: refused",
+    "a=[": "a=[",
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_wrong_value_is_refused_in_one_line(override: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_command_line([override])
+    assert WRONG[override] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_swept_value_is_checked_before_the_first_job() -> None:
+    with pytest.raises(ConfigError, match="optim.lr=-2"):
+        check_command_line(["optim=gvco,adam", "optim.lr=1,-2"])
+    with pytest.raises(ConfigError, match=r"optim\.tau: there is no such key"):
+        check_command_line(["optim=gvco,adam", "optim.tau=2"])  # a key of one choice only
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["optim=gvco,adam,sgd", "seed=0,1,2"],
+        ["seed=range(0,3)"],
+        ["optim.lr=1", "trainer.limit_train_batches=5", "trainer.devices=auto", "trainer.precision=32"],
+        ["callbacks.weight_average=null", "dataset.augment=null", "+trainer.overfit_batches=1"],
+        ["model=cnn", "circuit.n_wires=6", "model.kernel_size=1"],
+        ["hydra.sweep.dir=elsewhere", "~callbacks.progress"],
+        ["optim.quantum_lr=1e-3", "optim.tau=null"],
+    ],
+)
+def test_right_values_pass(overrides: list[str]) -> None:
+    check_command_line(overrides)
+
+
+def test_dataset_folder_is_looked_at(tmp_path: Path, kaggle_root: Path) -> None:
+    check_command_line(["dataset=kaggle", f"dataset.root={kaggle_root}"])
+    for root, words in {
+        "null": "not set; give the folder that holds Training/ and Testing/",
+        str(tmp_path / "missing"): "there is no such folder",
+        str(kaggle_root / "Training"): "there is no Training/ in it",
+        str(kaggle_root.parent): f"did you mean {kaggle_root}?",
+    }.items():
+        with pytest.raises(ConfigError) as error:
+            check_command_line(["dataset=kaggle", f"dataset.root={root}"])
+        assert words in str(error.value)
+    for image in (kaggle_root / "Testing" / "glioma").iterdir():
+        image.unlink()
+    with pytest.raises(ConfigError, match=r"no images in Testing/\{glioma\}"):
+        check_command_line(["dataset=kaggle", f"dataset.root={kaggle_root}"])
+
+
+def test_truncated_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
+    whole, torn, pickled = tmp_path / "whole.ckpt", tmp_path / "torn.ckpt", tmp_path / "pickled.ckpt"
+    torch.save({"state_dict": {"w": torch.zeros(1000)}}, whole)
+    torn.write_bytes(whole.read_bytes()[:2000])
+    torch.save({"state_dict": {}, "optimizer_states": [], "loops": {}, "x": Path("a planted object")}, pickled)
+    for path, words in {torn: "not a readable checkpoint", pickled: "not a readable checkpoint", whole: "no optimizer"}.items():
+        with pytest.raises(ConfigError, match=words) as error:
+            check_command_line([f"ckpt_path={path}"])
+        assert "\n" not in str(error.value)
+
+
+def test_command_line_says_error_and_exits_without_a_traceback(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "hqcnn_lab.train", "optim.lrr=1"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert run.returncode != 0
+    assert run.stderr == "error: optim.lrr: there is no such key; did you mean optim.lr?\n"
+    assert list(tmp_path.iterdir()) == []  # refused before a run folder was made
+
+
+def test_help_reads_well_and_needs_no_torch(tmp_path: Path) -> None:
+    code = "import sys, runpy; sys.argv=['train','--help']\ntry: runpy.run_module('hqcnn_lab.train', run_name='__main__')\n"
+    code += "finally: assert not {'torch', 'lightning', 'wandb'} & set(sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "optim: adam, gvco, sgd" in run.stdout
+    assert "dataset.root=" in run.stdout
+
+
+@pytest.mark.parametrize("experiment", sorted(p.stem for p in (CONFIG_DIR / "experiment").glob("*.yaml")))
+def test_every_experiment_composes_and_passes(experiment: str, kaggle_root: Path) -> None:
+    check_command_line([f"experiment={experiment}", f"dataset.root={kaggle_root}"])
+    assert compose([f"experiment={experiment}"]).dataset._target_.endswith("KaggleDataModule")
+
+
+def test_every_config_file_says_what_it_decides() -> None:
+    for path in CONFIG_DIR.rglob("*.yaml"):
+        comments = [line for line in path.read_text().split("\n")[:2] if line.startswith("# ") and "@package" not in line]
+        assert comments, f"{path.name} does not open with a comment"

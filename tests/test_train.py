@@ -1,0 +1,181 @@
+"""One run, end to end: what it leaves behind, how it goes on after an interruption, and how it fails."""
+
+import csv
+import json
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+import yaml
+from conftest import tiny_config
+
+from hqcnn_lab.build import build
+from hqcnn_lab.callbacks import Convergence
+from hqcnn_lab.models import ImageClassifier
+from hqcnn_lab.models.classifier import TrainingDiverged
+from hqcnn_lab.train import train
+
+
+def rows_of(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def last_values(run: Path, epoch: int) -> dict[str, str]:
+    """Everything logged in one epoch, by step; times left out."""
+    return {
+        f"{row['step']}/{key}": value
+        for row in rows_of(run)
+        if row["epoch"] == str(epoch)
+        for key, value in row.items()
+        if value and not key.startswith("seconds")
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of three epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    train(tiny_config(folder, "trainer.max_epochs=3"))
+    return folder
+
+
+def test_run_folder_is_a_complete_record(run: Path) -> None:
+    assert json.loads((run / "status.json").read_text())["status"] == "finished"
+    assert yaml.safe_load((run / "config.yaml").read_text())["optim"]["_target_"] == "hqcnn_lab.optim.GVCO"
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    summary = json.loads((run / "summary.json").read_text())
+    expected = {
+        *("test/accuracy", "test/macro_f1", "test/auroc", "test/loss", "test/recall/glioma", "test/confusion_matrix"),
+        *("val/accuracy", "val/best_accuracy", "train/loss", "epochs", "steps", "seconds/epoch"),
+        *("params/quantum", "params/classical", "convergence/epochs_to_90", "convergence/seconds_to_98"),
+        *("baseline/nearest_neighbour_accuracy", "images/train", "images/val", "images/test"),
+    }
+    assert expected <= set(summary)
+    assert summary["epochs"] == 3
+    assert summary["params/quantum"] == 2 * 2 * 4 * 2  # circuits · layers · wires · (Ry, Rz)
+    assert {p.name for p in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert not list(run.rglob("*.part"))
+
+
+def test_predictions_agree_with_the_summary(run: Path) -> None:
+    summary = json.loads((run / "summary.json").read_text())
+    with (run / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == summary["images/test"] == len({row["file"] for row in rows})
+    right = sum(row["label"] == row["prediction"] for row in rows)
+    assert right / len(rows) == pytest.approx(summary["test/accuracy"])
+    assert right == sum(summary["test/confusion_matrix"][i][i] for i in range(4))
+    assert all(sum(float(v) for k, v in row.items() if k.startswith("p/")) == pytest.approx(1, abs=1e-5) for row in rows)
+
+
+def test_metrics_hold_what_a_reader_expects(run: Path) -> None:
+    logged = {key for row in rows_of(run) for key, value in row.items() if value}
+    assert {
+        *("train/loss", "val/loss", "val/accuracy", "val/macro_f1", "val/recall/pituitary", "test/accuracy"),
+        *("grad/quantum/variance", "grad/classical/variance", "grad/layer/kernel.weights/variance"),
+        *("gvco/lr_scale", "gvco/momentum", "gvco/quantum/noise", "lr/quantum", "lr/classical"),
+    } <= logged
+
+
+def test_gvco_controls_stay_in_their_bounds(run: Path) -> None:
+    scales = [float(row["gvco/lr_scale"]) for row in rows_of(run) if row["gvco/lr_scale"]]
+    momenta = [float(row["gvco/quantum/momentum"]) for row in rows_of(run) if row["gvco/quantum/momentum"]]
+    assert scales
+    assert all(0.35 - 1e-6 <= scale <= 1 for scale in scales)
+    assert all(0.85 - 1e-6 <= momentum <= 0.96 + 1e-6 for momentum in momenta)
+
+
+@pytest.mark.parametrize("optim", ["gvco", "adam", "sgd"])
+def test_resumed_run_equals_an_uninterrupted_one(optim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Regression: Lightning makes the first iterator after a resume before it tells the sampler the epoch, and dropout and augmentation
+    # drew on whatever the generator had come to.
+    overrides = [f"optim={optim}", "trainer.max_epochs=4", "trainer.log_every_n_steps=2"]
+    train(tiny_config(tmp_path / "whole", *overrides))
+    with monkeypatch.context() as patch:
+        patch.setattr(Convergence, "on_train_epoch_start", _interrupt_at_epoch_2)
+        with pytest.raises(ConnectionAbortedError):
+            train(tiny_config(tmp_path / "cut", *overrides))
+    assert json.loads((tmp_path / "cut" / "status.json").read_text())["status"] == "failed"
+    train(tiny_config(tmp_path / "resumed", *overrides, f"ckpt_path={tmp_path}/cut/checkpoints/last.ckpt"))
+
+    for epoch in (2, 3):
+        resumed = last_values(tmp_path / "resumed", epoch)
+        assert len(resumed) > 20
+        assert resumed == last_values(tmp_path / "whole", epoch)
+    whole, resumed = (torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "resumed"))
+    assert whole["global_step"] == resumed["global_step"]
+    for key in ("state_dict", "current_model_state"):
+        assert all(torch.equal(whole[key][name], tensor) for name, tensor in resumed[key].items())
+    whole, resumed = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "resumed"))
+    timeless = {key for key in whole if "seconds" not in key}
+    assert {key: whole[key] for key in timeless} == {key: resumed[key] for key in timeless}
+
+
+def _interrupt_at_epoch_2(self: Convergence, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    if trainer.current_epoch == 2:
+        raise ConnectionAbortedError("the machine went away")
+
+
+def test_checkpoint_reloads_as_plain_data(run: Path) -> None:
+    checkpoint = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
+    assert checkpoint["hyper_parameters"]["model"]["_target_"] == "hqcnn_lab.models.HQCNN"
+    model = ImageClassifier.load_from_checkpoint(run / "checkpoints/last.ckpt", weights_only=True).eval()
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    data = build(config["dataset"])
+    data.setup()
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    [scores] = trainer.test(model, datamodule=data, verbose=False)
+    summary = json.loads((run / "summary.json").read_text())
+    assert scores["test/accuracy"] == pytest.approx(summary["test/accuracy"])
+    assert scores["test/loss"] == pytest.approx(summary["test/loss"], rel=1e-5)
+
+
+def test_best_checkpoint_is_scored_with_its_averaged_weights(tmp_path: Path) -> None:
+    # Regression: after a fit, Lightning's WeightAveraging put the raw weights back over the averaged ones it had just loaded for the test.
+    train(tiny_config(tmp_path / "run", "test_checkpoint=best", "trainer.max_epochs=3"))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    model = ImageClassifier.load_from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
+    data = build(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["dataset"])
+    data.setup()
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    [scores] = trainer.test(model, datamodule=data, verbose=False)
+    assert scores["test/loss"] == pytest.approx(summary["test/loss"], rel=1e-5)
+
+
+def test_diverged_run_fails_with_its_reason(tmp_path: Path) -> None:
+    with pytest.raises(TrainingDiverged, match=r"optim\.lr"):
+        train(tiny_config(tmp_path / "run", "optim=sgd", "optim.lr=1e30", "trainer.max_epochs=3"))
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["status"] == "failed"
+    assert "TrainingDiverged: train/loss is" in status["error"]
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_a_run_is_never_overwritten(run: Path) -> None:
+    before = (run / "metrics.csv").read_text()
+    with pytest.raises(FileExistsError, match="never overwritten"):
+        train(tiny_config(run))
+    assert (run / "metrics.csv").read_text() == before
+
+
+def test_planted_target_in_a_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"]["model"] = {"_target_": "os.system", "command": "true"}
+    torch.save(checkpoint, tmp_path / "planted.ckpt")
+    with pytest.raises(ValueError, match=r"_target_=os\.system is refused"):
+        ImageClassifier.load_from_checkpoint(tmp_path / "planted.ckpt", weights_only=True)
+
+
+def test_quantum_group_may_have_a_learning_rate_of_its_own(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", "optim.quantum_lr=0.001", "optim.lr=0.01", "scheduler=none", "trainer.max_epochs=1"))
+    row = next(row for row in rows_of(tmp_path / "run") if row["lr/quantum"])
+    assert (float(row["lr/quantum"]), float(row["lr/classical"])) == (pytest.approx(0.001), pytest.approx(0.01))
+
+
+@pytest.mark.parametrize("trainer", ["debug"])
+def test_debug_trainer_looks_at_every_stage(trainer: str, tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", f"trainer={trainer}", "trainer.max_epochs=1", "model=cnn"))
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["params/quantum"] == 0

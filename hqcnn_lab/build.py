@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-# A config or a checkpoint is data that people pass around: it may name a public class of these modules and nothing else.
+# A config or a checkpoint is data that people pass around: it may name a public class of these modules and nothing
+# else.
 TRUSTED = (
     "hqcnn_lab.callbacks",
     "hqcnn_lab.data",

@@ -1,7 +1,8 @@
 """Read the command line against `conf/` and refuse what is wrong before anything is built.
 
-Hydra composes; it lets `optim.lr=abc` through and answers `optim.lrr=1` without saying what was meant. The checks here need neither
-torch nor Lightning, so a mistake is answered in under a second, in one line that names the key and what it may be.
+Hydra composes; it lets `optim.lr=abc` through and answers `optim.lrr=1` without saying what was meant. The checks here
+need neither torch nor Lightning, so a mistake is answered in under a second, in one line that names the key and what it
+may be.
 """
 
 import difflib
@@ -45,7 +46,9 @@ def _one_of(choices: tuple[str, ...]) -> Rule:
 
 _POSITIVE = Rule(lambda x: 0 < x < float("inf"), "a positive, finite number")
 _SHARE = Rule(lambda x: 0 < x < 1, "between 0 and 1, both excluded")
-_COUNTS = Rule(lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers")
+_COUNTS = Rule(
+    lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
+)
 
 # Ranges that the types of conf/*.yaml cannot express. A key that the composed config lacks is passed over.
 RULES: dict[str, Rule] = {
@@ -136,7 +139,9 @@ def _check(parsed: list[Any], lines: list[str]) -> None:
             _check_choice(override.key_or_group, line.split("=", 1)[1])
     try:
         reference = compose([line for line, choice in zip(lines, is_choice, strict=True) if choice])
-        changes = [o for o, choice in zip(parsed, is_choice, strict=True) if not choice and o.type == OverrideType.CHANGE]
+        changes = [
+            o for o, choice in zip(parsed, is_choice, strict=True) if not choice and o.type == OverrideType.CHANGE
+        ]
         for override in changes:
             _check_key(override.key_or_group, reference)
         config = compose(lines)
@@ -187,7 +192,7 @@ def _select(config: DictConfig, key: str) -> Any:
 
 
 def _check_type(key: str, config: DictConfig, reference: DictConfig) -> None:
-    """A value may be of its default's type; nothing is known of a key whose default is null, so `RULES` decides there."""
+    """A value may be of its default's type; of a null default nothing is known, there `RULES` decides."""
     default, value = _select(reference, key), _select(config, key)
     if default is None or key in _FREE_TYPES:
         return
@@ -214,9 +219,13 @@ def check(config: DictConfig) -> None:
         if value is not None and not _holds(rule, value):
             raise ConfigError(f"{key}={value}: must be {rule.words}")
     for key, target in untrusted_targets(OmegaConf.to_container(config, resolve=False)):
-        raise ConfigError(f"{key}={target}: refused, a config may only build this lab's, Lightning's and torch.optim's classes")
+        raise ConfigError(
+            f"{key}={target}: refused, a config may only build this lab's, Lightning's and torch.optim's classes"
+        )
     if config.test_checkpoint == "best" and not config.callbacks.get("best_checkpoint"):
-        raise ConfigError("test_checkpoint=best: needs callbacks.best_checkpoint, which is null; use test_checkpoint=last")
+        raise ConfigError(
+            "test_checkpoint=best: needs callbacks.best_checkpoint, which is null; use test_checkpoint=last"
+        )
     _check_circuit(config)
     _check_files(config)
 
@@ -258,13 +267,17 @@ def _check_files(config: DictConfig) -> None:
 def check_checkpoint(path: str) -> None:
     """Raise `ConfigError` unless `path` is a whole checkpoint that loads as plain data and can be continued."""
     if not Path(path).is_file():
-        raise ConfigError(f"ckpt_path={path}: there is no such file; a run folder keeps its own in checkpoints/last.ckpt")
+        raise ConfigError(
+            f"ckpt_path={path}: there is no such file; a run folder keeps its own in checkpoints/last.ckpt"
+        )
     import torch
 
     try:
         keys = torch.load(path, map_location="cpu", weights_only=True, mmap=True).keys()
     except Exception as error:
         # Whatever torch, zipfile or pickle call it, to the user it is one thing: this file cannot be read.
-        raise ConfigError(f"ckpt_path={path}: not a readable checkpoint, truncated or not one ({_first_line(error)[:80]})") from None
+        raise ConfigError(
+            f"ckpt_path={path}: not a readable checkpoint, truncated or not one ({_first_line(error)[:80]})"
+        ) from None
     if not {"state_dict", "optimizer_states", "loops"} <= set(keys):
         raise ConfigError(f"ckpt_path={path}: holds weights but no optimizer and loop state, so it cannot be continued")

@@ -16,20 +16,25 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-PACKAGES = ("hqcnn-lab", "torch", "lightning", "torchmetrics", "hydra-core", "omegaconf", "torchquantum", "wandb", "numpy", "pillow")
+PACKAGES = (
+    *("hqcnn-lab", "torch", "lightning", "torchmetrics", "torchquantum"),
+    *("hydra-core", "omegaconf", "wandb", "numpy", "pillow"),
+)
 
 
 class RunRecord:
     """Writes one run's folder; W&B and others may mirror it, nothing is known only to them.
 
-    `status.json` is there from the first second: `running`, then `finished` or `failed` with the error. A folder that already holds a
-    run is refused. Each file appears by a rename, so a reader never sees half of one.
+    `status.json` is there from the first second: `running`, then `finished` or `failed` with the error. A folder that
+    already holds a run is refused. Each file appears by a rename, so a reader never sees half of one.
     """
 
     def __init__(self, folder: str | Path, config: DictConfig) -> None:
         self.folder = Path(folder)
         if (self.folder / "status.json").exists():
-            raise FileExistsError(f"{self.folder} already holds a run; runs are never overwritten, choose another folder")
+            raise FileExistsError(
+                f"{self.folder} already holds a run; runs are never overwritten, choose another folder"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         self._started = datetime.now(UTC)
         self._set_status("running")
@@ -54,8 +59,10 @@ class RunRecord:
         writer.writerows(rows)
         self.write(name, text.getvalue())
 
-    def write_predictions(self, names: list[str], labels: np.ndarray, classes: list[str], predictions: dict[str, torch.Tensor]) -> None:
-        """`predictions.csv`: a line for each test image with its file, label, prediction and the probability of each class."""
+    def write_predictions(
+        self, names: list[str], labels: np.ndarray, classes: list[str], predictions: dict[str, torch.Tensor]
+    ) -> None:
+        """`predictions.csv`: file, label, prediction and the probability of each class, a line for each test image."""
         index, probabilities = predictions["index"].tolist(), predictions["probabilities"]
         rows = (
             [names[i], classes[labels[i]], classes[int(p.argmax())], *(f"{x:.6f}" for x in p.tolist())]
@@ -70,7 +77,9 @@ class RunRecord:
 
     def fail(self, error: BaseException) -> None:
         """Say that the run failed, and why."""
-        message = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else f"{type(error).__name__}: {error}"
+        message = (
+            "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else f"{type(error).__name__}: {error}"
+        )
         self._set_status("failed", error=message, traceback="".join(traceback.format_exception(error)))
 
     def _set_status(self, status: str, **details: str) -> None:
@@ -112,13 +121,15 @@ def environment() -> dict[str, Any]:
 
 
 def _git_commit() -> dict[str, Any] | None:
-    """The commit this package is checked out at, and whether tracked files differ from it; None where it is installed."""
+    """The commit this package is checked out at, and whether tracked files differ; None where it is installed."""
     here = Path(__file__).parents[1]
     if not (here / ".git").exists():
         return None
     try:
         commit, changes = (
-            subprocess.run(["git", "-C", str(here), *command], capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+            subprocess.run(
+                ["git", "-C", str(here), *command], capture_output=True, text=True, check=True, timeout=10
+            ).stdout.strip()
             for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.SubprocessError):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config import CONFIG_DIR, ConfigError, check, check_command_line
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Refuse a wrong command line in one line; hand a right one to Hydra, which calls `train` once or for each job of a sweep."""
+    """Refuse a wrong command line; hand a right one to Hydra, which trains once or runs every job of a sweep."""
     arguments = get_args_parser().parse_args()
     asks_for_help = arguments.help or arguments.hydra_help or arguments.shell_completion
     foreign_config = arguments.config_path or arguments.config_name or arguments.config_dir
@@ -27,11 +28,23 @@ def main() -> None:
             check_command_line(arguments.overrides)
         except ConfigError as error:
             sys.exit(f"error: {error}")
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(train)()
+    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job)()
+
+
+def _job(config: DictConfig) -> float | None:
+    """`train`, with the failures that have a plain reason said in one line; their tracebacks are in `status.json`."""
+    from hqcnn_lab.models.classifier import TrainingDiverged
+
+    try:
+        return train(config)
+    except (ConfigError, FileExistsError, TrainingDiverged) as error:
+        # Of a sweep, Hydra prints the first failure only, and that at the end.
+        print(f"error: {config.name}: {error}", file=sys.stderr, flush=True)
+        raise CompactHydraException(str(error)) from None
 
 
 def train(config: DictConfig) -> float | None:
-    """Run one job: fit, test, and leave the run folder at `config.paths.output_dir`; return the monitored validation metric.
+    """Fit, test, leave the run folder at `config.paths.output_dir`, and return the monitored validation metric.
 
     Whatever is raised on the way is written to `status.json` and raised again.
     """
@@ -109,7 +122,11 @@ def _after_fit(trainer: "pl.Trainer", model: "ImageClassifier", data: "ImageData
     for group in trainer.optimizers[0].param_groups:
         sizes[group["group"]] += sum(p.numel() for p in group["params"])
     return {
-        **{name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith(("train/", "val/"))},
+        **{
+            name: value.item()
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(("train/", "val/"))
+        },
         **(convergence.summary() if convergence else {}),
         **{f"params/{name}": size for name, size in sizes.items()},
         **{f"images/{part}": len(indices) for part, indices in zip(data.split._fields, data.split, strict=True)},
@@ -141,8 +158,9 @@ def _print_result(summary: dict[str, Any], record: Any) -> None:
 
     n_test = sum(map(sum, summary["test/confusion_matrix"].tolist()))
     low, high = wilson_interval(round(summary["test/accuracy"] * n_test), n_test)
+    interval = f"{100 * low:.1f} to {100 * high:.1f}"
     rows = {
-        "test accuracy": f"{100 * summary['test/accuracy']:.2f} %  (95 % interval {100 * low:.1f} to {100 * high:.1f}, {n_test} images)",
+        "test accuracy": f"{100 * summary['test/accuracy']:.2f} %  (95 % interval {interval}, {n_test} images)",
         "nearest neighbour": f"{100 * summary['baseline/nearest_neighbour_accuracy']:.2f} %  (learns nothing)",
         "test macro F1": f"{summary['test/macro_f1']:.4f}",
         "test AUROC": f"{summary['test/auroc']:.4f}",

@@ -68,7 +68,9 @@ def test_predictions_agree_with_the_summary(run: Path) -> None:
     right = sum(row["label"] == row["prediction"] for row in rows)
     assert right / len(rows) == pytest.approx(summary["test/accuracy"])
     assert right == sum(summary["test/confusion_matrix"][i][i] for i in range(4))
-    assert all(sum(float(v) for k, v in row.items() if k.startswith("p/")) == pytest.approx(1, abs=1e-5) for row in rows)
+    assert all(
+        sum(float(v) for k, v in row.items() if k.startswith("p/")) == pytest.approx(1, abs=1e-5) for row in rows
+    )
 
 
 def test_metrics_hold_what_a_reader_expects(run: Path) -> None:
@@ -90,8 +92,8 @@ def test_gvco_controls_stay_in_their_bounds(run: Path) -> None:
 
 @pytest.mark.parametrize("optim", ["gvco", "adam", "sgd"])
 def test_resumed_run_equals_an_uninterrupted_one(optim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Regression: Lightning makes the first iterator after a resume before it tells the sampler the epoch, and dropout and augmentation
-    # drew on whatever the generator had come to.
+    # Regression: Lightning makes the first iterator after a resume before it tells the sampler the epoch, and dropout
+    # and augmentation drew on whatever the generator had come to.
     overrides = [f"optim={optim}", "trainer.max_epochs=4", "trainer.log_every_n_steps=2"]
     train(tiny_config(tmp_path / "whole", *overrides))
     with monkeypatch.context() as patch:
@@ -105,7 +107,9 @@ def test_resumed_run_equals_an_uninterrupted_one(optim: str, tmp_path: Path, mon
         resumed = last_values(tmp_path / "resumed", epoch)
         assert len(resumed) > 20
         assert resumed == last_values(tmp_path / "whole", epoch)
-    whole, resumed = (torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "resumed"))
+    whole, resumed = (
+        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "resumed")
+    )
     assert whole["global_step"] == resumed["global_step"]
     for key in ("state_dict", "current_model_state"):
         assert all(torch.equal(whole[key][name], tensor) for name, tensor in resumed[key].items())
@@ -134,7 +138,8 @@ def test_checkpoint_reloads_as_plain_data(run: Path) -> None:
 
 
 def test_best_checkpoint_is_scored_with_its_averaged_weights(tmp_path: Path) -> None:
-    # Regression: after a fit, Lightning's WeightAveraging put the raw weights back over the averaged ones it had just loaded for the test.
+    # Regression: after a fit, Lightning's WeightAveraging put the raw weights back over the averaged ones it had just
+    # loaded for the test.
     train(tiny_config(tmp_path / "run", "test_checkpoint=best", "trainer.max_epochs=3"))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     model = ImageClassifier.load_from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
@@ -170,7 +175,11 @@ def test_planted_target_in_a_checkpoint_is_refused(run: Path, tmp_path: Path) ->
 
 
 def test_quantum_group_may_have_a_learning_rate_of_its_own(tmp_path: Path) -> None:
-    train(tiny_config(tmp_path / "run", "optim.quantum_lr=0.001", "optim.lr=0.01", "scheduler=none", "trainer.max_epochs=1"))
+    train(
+        tiny_config(
+            tmp_path / "run", "optim.quantum_lr=0.001", "optim.lr=0.01", "scheduler=none", "trainer.max_epochs=1"
+        )
+    )
     row = next(row for row in rows_of(tmp_path / "run") if row["lr/quantum"])
     assert (float(row["lr/quantum"]), float(row["lr/classical"])) == (pytest.approx(0.001), pytest.approx(0.01))
 

@@ -9,8 +9,8 @@ def nearest_neighbour_accuracy(
 ) -> float:
     """Share of test images whose nearest training image (Euclidean, on `side`×`side` thumbnails) has their label.
 
-    Put it beside every test score: where it is high, the split holds near-copies, and a model that does not beat it has shown nothing.
-    Images `[n, H, W]`; ties go to the first neighbour.
+    Put it beside every test score: where it is high, the split holds near-copies, and a model that does not beat it has
+    shown nothing. Images `[n, H, W]`; ties go to the first neighbour.
     """
     train, test = _thumbnails(train_images, side), _thumbnails(test_images, side)
     # argmin ‖a − b‖² over b needs no ‖a‖²

@@ -9,9 +9,9 @@ import lightning.pytorch as pl
 class Convergence(pl.Callback):
     """Note when validation accuracy first reached each level, and what an epoch costs.
 
-    `summary()` gives `convergence/epochs_to_95`, `steps_to_95`, `seconds_to_95` for every level (None: never reached), the best validation
-    accuracy and its epoch, and `seconds/epoch`, the mean over this process's epochs. Seconds are of training and validation, and go
-    on counting where a resumed run left off.
+    `summary()` gives `convergence/epochs_to_95`, `steps_to_95`, `seconds_to_95` for every level (None: never reached),
+    the best validation accuracy and its epoch, and `seconds/epoch`, the mean over this process's epochs. Seconds are of
+    training and validation, and go on counting where a resumed run left off.
     """
 
     def __init__(self, levels: tuple[float, ...] | list[float] = (0.90, 0.95, 0.98)) -> None:
@@ -27,7 +27,7 @@ class Convergence(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         accuracy = trainer.callback_metrics.get("val/accuracy")
-        if accuracy is None or not trainer.state.fn == "fit":
+        if accuracy is None or trainer.state.fn != "fit":
             return
         epochs, accuracy = trainer.current_epoch + 1, float(accuracy)
         if accuracy > self.best[0]:

@@ -6,10 +6,10 @@ import torch
 
 
 class EpochSeed(pl.Callback):
-    """Seed torch anew at the start of every training epoch, so that dropout and augmentation do not depend on what ran before.
+    """Seed torch at the start of every training epoch: dropout and augmentation do not depend on what ran before.
 
-    With it, a run that is resumed at an epoch's end equals one that was never interrupted. Set it to null only to compare with code that
-    seeds once.
+    With it, a run that is resumed at an epoch's end equals one that was never interrupted. Set it to null only to
+    compare with code that seeds once.
     """
 
     def __init__(self, seed: int) -> None:

@@ -9,8 +9,9 @@ import torch
 class OptimizerState(pl.Callback):
     """Log the learning rate of each group (`lr/<group>`) and, under GVCO, what its controls have set.
 
-    `gvco/lr_scale` (γ) and `gvco/momentum` (β, for the next step) are means over all tensors, `gvco/<group>/…` over the group's; `noise`
-    and `signal` are the gradient's noise and signal power (N, S). Logged every `trainer.log_every_n_steps` steps.
+    `gvco/lr_scale` (γ) and `gvco/momentum` (β, for the next step) are means over all tensors, `gvco/<group>/…` over the
+    group's; `noise` and `signal` are the gradient's noise and signal power (N, S). Logged every
+    `trainer.log_every_n_steps` steps.
     """
 
     def on_train_batch_end(
@@ -30,7 +31,9 @@ class OptimizerState(pl.Callback):
         if everything:
             means = {f"gvco/{name}": _mean(everything, name) for name in ("lr_scale", "momentum")}
             for group, tensors in states.items():
-                means |= {f"gvco/{group}/{name}": _mean(tensors, name) for name in ("lr_scale", "momentum", "noise", "signal")}
+                means |= {
+                    f"gvco/{group}/{name}": _mean(tensors, name) for name in ("lr_scale", "momentum", "noise", "signal")
+                }
             pl_module.log_dict(dict(zip(means, torch.stack(list(means.values())).cpu(), strict=True)))
 
 

@@ -18,7 +18,9 @@ class Progress(RichProgressBar):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         if self.is_disabled and trainer.is_global_zero:
-            values = {name: float(trainer.callback_metrics[name]) for name in ("train/loss", "val/loss", "val/accuracy")}
+            values = {
+                name: float(trainer.callback_metrics[name]) for name in ("train/loss", "val/loss", "val/accuracy")
+            }
             figures = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}", flush=True)
 

@@ -9,7 +9,7 @@ _HOME = {
     "PhantomDataModule": "phantom_datamodule",
     "RandomAffine": "augment",
 }
-__all__ = list(_HOME)  # noqa: PLE0604
+__all__ = list(_HOME)
 
 
 def __getattr__(name: str) -> Any:

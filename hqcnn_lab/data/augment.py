@@ -8,8 +8,9 @@ from torch.nn import functional as F
 class RandomAffine:
     """Mirror, rotate, shift and scale every image of a batch by its own random amount.
 
-    For training only. What moves in from outside is black, as the background of an MR slice is. Each amount is uniform: `degrees` in
-    ±degrees, `shift` in ± that share of the side, `scale` in 1 ± scale; `flip` is the probability of a left-right mirror image.
+    For training only. What moves in from outside is black, as the background of an MR slice is. Each amount is uniform:
+    `degrees` in ±degrees, `shift` in ± that share of the side, `scale` in 1 ± scale; `flip` is the probability of a
+    left-right mirror image.
     """
 
     def __init__(self, flip: float = 0.5, degrees: float = 15, shift: float = 0.08, scale: float = 0.12) -> None:

@@ -17,7 +17,7 @@ from hqcnn_lab.data.reading import PREPROCESSING, UnreadableImage, read_image
 
 
 class DecodedImages(NamedTuple):
-    """`images` float16 `[n, size, size]` in [0, 1], memory-mapped; `files` in the same order; `skipped` with the reason of each."""
+    """`images` float16 `[n, size, size]` in [0, 1], memory-mapped, `files` in the same order, `skipped` with reasons."""
 
     images: np.ndarray
     files: list[ImageFile]
@@ -27,9 +27,9 @@ class DecodedImages(NamedTuple):
 def decode_images(root: Path, files: list[ImageFile], size: int, cache_dir: Path) -> DecodedImages:
     """Return every readable file of `files`, from the cache where the same bytes were decoded the same way before.
 
-    The key is a hash of the names, the contents and the preprocessing, so a changed file or a changed recipe is another entry and no
-    entry is ever stale. An entry appears by a rename when it is whole: a killed job leaves none, and two jobs that start together
-    each make it and one wins.
+    The key is a hash of the names, the contents and the preprocessing, so a changed file or a changed recipe is another
+    entry and no entry is ever stale. An entry appears by a rename when it is whole: a killed job leaves none, and two
+    jobs that start together each make it and one wins.
     """
     entry = Path(cache_dir).expanduser() / _key(root, files, size)
     if not (entry / "index.json").is_file():

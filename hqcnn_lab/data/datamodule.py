@@ -32,9 +32,10 @@ class ArrayDataset(Dataset):
 
 
 class EpochShuffle(Sampler[int]):
-    """A permutation that depends on the seed and the epoch alone, so that a resumed run sees what an uninterrupted one saw.
+    """A permutation that depends on the seed and the epoch alone: a resumed run sees what an uninterrupted one saw.
 
-    The epoch is asked for when an iterator starts: Lightning makes the first iterator after a resume before it tells samplers the epoch.
+    The epoch is asked for when an iterator starts: Lightning makes the first iterator after a resume before it tells
+    samplers the epoch.
     """
 
     def __init__(self, length: int, seed: int, epoch: Callable[[], int]) -> None:
@@ -50,8 +51,8 @@ class EpochShuffle(Sampler[int]):
 class ImageDataModule(pl.LightningDataModule):
     """A data set held as one array `images` with `labels`, `names` and a `split`; a subclass fills them in `setup`.
 
-    `classes` is the order of the labels. `skipped` lists files that could not be read, each with the reason. `describe()` says in
-    lines of text what was found.
+    `classes` is the order of the labels. `skipped` lists files that could not be read, each with the reason.
+    `describe()` says in lines of text what was found.
     """
 
     classes = CLASSES
@@ -81,7 +82,8 @@ class ImageDataModule(pl.LightningDataModule):
             sampler=shuffle,
             drop_last=len(dataset) >= self.batch_size,
             collate_fn=_as_it_is,
-            # A loader draws a number for each iterator it makes; from torch's global generator, that would shift the augmentation.
+            # A loader draws a number for each iterator it makes; from torch's global generator, that would shift the
+            # augmentation.
             generator=torch.Generator(),
         )
 

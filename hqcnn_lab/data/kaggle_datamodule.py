@@ -1,7 +1,6 @@
 """The Kaggle Brain Tumor MRI set (Nickparvar, CC0), as published: Training/ and Testing/ with a folder per class."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,9 +15,9 @@ TEST_FRACTION = 0.2  # of the paper's random split
 class KaggleDataModule(ImageDataModule):
     """MR slices of four classes, decoded once into a shared cache.
 
-    `split="official"` trains on Training/ and tests on Testing/; `"random"` is the paper's stratified 80/20 over all images. Neither keeps
-    near-duplicates apart: 37 % of the published Testing images have a twin in Training, more under `random`. The validation part is
-    always cut from the training side by `split_seed`.
+    `split="official"` trains on Training/ and tests on Testing/; `"random"` is the paper's stratified 80/20 over all
+    images. Neither keeps near-duplicates apart: 37 % of the published Testing images have a twin in Training, more
+    under `random`. The validation part is always cut from the training side by `split_seed`.
     """
 
     def __init__(
@@ -64,4 +63,3 @@ class KaggleDataModule(ImageDataModule):
             cells = [f"{name} {n} of {PUBLISHED[half][name]}" for name, n in zip(CLASSES, counts, strict=True)]
             lines.append(f"{half}: {', '.join(cells)} published")
         return [*lines, *super().describe()]
-

@@ -40,9 +40,17 @@ def find_images(root: str | Path | None) -> list[ImageFile]:
     for half in HALVES:
         if not (root / half).is_dir():
             inner = next((path for path in sorted(root.iterdir()) if (path / half).is_dir()), None)
-            hint = f"did you mean {inner}?" if inner else "it should hold Training/ and Testing/, each with a folder per class"
+            hint = (
+                f"did you mean {inner}?"
+                if inner
+                else "it should hold Training/ and Testing/, each with a folder per class"
+            )
             raise ValueError(f"there is no {half}/ in it; {hint}")
-        missing = [name for label, name in enumerate(CLASSES) if not any(f.half == half and f.label == label for f in files)]
+        missing = [
+            name for label, name in enumerate(CLASSES) if not any(f.half == half and f.label == label for f in files)
+        ]
         if missing:
-            raise ValueError(f"no images in {half}/{{{','.join(missing)}}}; it should hold Training/ and Testing/ as published")
+            raise ValueError(
+                f"no images in {half}/{{{','.join(missing)}}}; it should hold Training/ and Testing/ as published"
+            )
     return files

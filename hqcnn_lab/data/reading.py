@@ -17,8 +17,8 @@ class UnreadableImage(ValueError):
 def read_image(path: Path, size: int) -> np.ndarray:
     """Return the file as float32 `[size, size]` in [0, 1], whatever its name's ending says it is.
 
-    Palette and colour become luminance, transparency is ignored, 16-bit depth is kept, the aspect ratio is not (as in the paper: padding
-    to a square would leave bars that give the class away). Raises `UnreadableImage` with the reason.
+    Palette and colour become luminance, transparency is ignored, 16-bit depth is kept, the aspect ratio is not (as in
+    the paper: padding to a square would leave bars that give the class away). Raises `UnreadableImage` with the reason.
     """
     try:
         with warnings.catch_warnings():
@@ -27,7 +27,8 @@ def read_image(path: Path, size: int) -> np.ndarray:
                 image.load()
                 gray = _to_gray(image)
     except Exception as error:
-        # Pillow's decoders raise whatever they meet (OSError, SyntaxError, struct.error …); for us each is one bad file among good ones.
+        # Pillow's decoders raise whatever they meet (OSError, SyntaxError, struct.error …); for us each is one bad file
+        # among good ones.
         raise UnreadableImage(f"{type(error).__name__}: {error}".replace(str(path), path.name)) from error
     pixels = np.asarray(gray.resize((size, size), Image.Resampling.BILINEAR), dtype=np.float32)
     low, high = float(pixels.min()), float(pixels.max())

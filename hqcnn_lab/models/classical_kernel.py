@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 
 class ClassicalKernel2d(nn.Module):
-    """tanh of a linear map on k×k patches, a map of its own for each channel group: what `QuantumConv2d` is measured against.
+    """tanh of a linear map on k×k patches, one for each channel group: what `QuantumConv2d` is measured against.
 
-    Same input, same output shape and range ([-1, 1]) and at least `min_weights` weights a group: where one n×n map has fewer, as many as
-    it takes are stacked. For 4 wires and 2 layers both have 16 weights a group, exactly.
+    Same input, same output shape and range ([-1, 1]) and at least `min_weights` weights a group: where one n×n map has
+    fewer, as many as it takes are stacked. For 4 wires and 2 layers both have 16 weights a group, exactly.
 
     `[B, in_channels, H, W]` → `[B, groups · n, H / k, W / k]`, n = in_channels / groups · k².
     """

@@ -27,9 +27,10 @@ class ImageClassifier(pl.LightningModule):
     """Classify images with the network that `model` describes.
 
     The arguments are plain dicts and numbers and the objects are built inside, so a checkpoint reloads on its own under
-    `weights_only=True`. Logs `train|val|test/loss` and `/accuracy`; for val and test also `macro_f1`, `auroc` (one class against the
-    rest, macro) and `recall/<class>`. After a test, `predictions` holds `index [N]` and `probabilities [N, n_classes]`, and
-    `confusion_matrix [n_classes, n_classes]` counts true (row) against predicted (column).
+    `weights_only=True`. Logs `train|val|test/loss` and `/accuracy`; for val and test also `macro_f1`, `auroc` (one
+    class against the rest, macro) and `recall/<class>`. After a test, `predictions` holds `index [N]` and
+    `probabilities [N, n_classes]`, and `confusion_matrix [n_classes, n_classes]` counts true (row) against predicted
+    (column).
     """
 
     def __init__(
@@ -79,7 +80,9 @@ class ImageClassifier(pl.LightningModule):
         """Stop a run whose loss is no longer a number; it could only go on logging nonsense."""
         loss = self.trainer.callback_metrics.get("train/loss")
         if loss is not None and not torch.isfinite(loss):
-            raise TrainingDiverged(f"train/loss is {loss.item()} after epoch {self.current_epoch}; try a smaller optim.lr")
+            raise TrainingDiverged(
+                f"train/loss is {loss.item()} after epoch {self.current_epoch}; try a smaller optim.lr"
+            )
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         self._evaluate("val", batch)

@@ -31,12 +31,14 @@ def _convolution(n_in: int, n_out: int, stride: int = 1) -> nn.Sequential:
 class HQCNN(nn.Module):
     """Classical convolutions (eq. 1) → bounded angles → quantum convolution (eqs. 2–5) → flatten → dense (eq. 6).
 
-    `kernel="quantum"` is the hybrid network. `kernel="classical"` is its twin: each circuit is replaced by a trainable classical map of
-    the same shape with at least as many weights, and nothing else differs; a quantum layer that does not beat it has shown nothing.
+    `kernel="quantum"` is the hybrid network. `kernel="classical"` is its twin: each circuit is replaced by a trainable
+    classical map of the same shape with at least as many weights, and nothing else differs; a quantum layer that does
+    not beat it has shown nothing.
 
-    The image is folded to half its side and four channels, three stages of `widths` channels halve it twice more, and a 1×1 convolution
-    leaves `n_circuits` groups of channels. Angles are (π/2)·tanh, so that no two inputs share a state. Each circuit reads patches of
-    `kernel_size²` positions, one wire each, in as many channels as `circuit["n_wires"]` asks for.
+    The image is folded to half its side and four channels, the stages of `widths` channels halve it once more each but
+    the first, and a 1×1 convolution leaves `n_circuits` groups of channels. Angles are (π/2)·tanh, so that no two inputs
+    share a state. Each circuit reads patches of `kernel_size²` positions, a wire for each position in each channel of
+    its group; `circuit["n_wires"]` says how many that makes.
 
     Input: `[B, 1, image_size, image_size]` in [0, 1]. Output: logits `[B, n_classes]`.
     """
@@ -58,7 +60,9 @@ class HQCNN(nn.Module):
             raise ValueError(f"n_wires={n_wires} must be a multiple of kernel_size² = {kernel_size**2}")
         side = image_size // 2 ** len(widths)
         if side < kernel_size:
-            raise ValueError(f"image_size={image_size} leaves {side}×{side} features, less than one {kernel_size}×{kernel_size} patch")
+            raise ValueError(
+                f"image_size={image_size} leaves {side}×{side} features, less than a patch of {kernel_size}²"
+            )
         n_angles = n_circuits * n_wires // kernel_size**2
         stages: list[nn.Module] = [nn.PixelUnshuffle(2)]
         for index, (n_in, width) in enumerate(zip([4, *widths], widths, strict=False)):
@@ -70,7 +74,9 @@ class HQCNN(nn.Module):
             wiring = {name: circuit[name] for name in ("n_layers", "ansatz", "engine")}
             self.kernel = QuantumConv2d(n_angles, kernel_size, kernel_size, groups=n_circuits, **wiring)
         elif kernel == "classical":
-            self.kernel = ClassicalKernel2d(n_angles, kernel_size, n_circuits, min_weights=2 * circuit["n_layers"] * n_wires)
+            self.kernel = ClassicalKernel2d(
+                n_angles, kernel_size, n_circuits, min_weights=2 * circuit["n_layers"] * n_wires
+            )
         else:
             raise ValueError(f"kernel={kernel!r} must be quantum or classical")
         n_features = n_circuits * n_wires * (side // kernel_size) ** 2

@@ -7,7 +7,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 class WarmupCosine(LambdaLR):
-    """Raise the learning rate linearly over the first `warmup` share of the steps, then follow half a cosine down to zero.
+    """Raise the learning rate linearly over the first `warmup` share of the steps, then half a cosine down to zero.
 
     Step it after every optimizer step. Each group keeps its own peak, the lr it was given.
     """

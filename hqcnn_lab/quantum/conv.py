@@ -1,0 +1,94 @@
+"""A quantum convolution: the kernel is a circuit."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from hqcnn_lab.quantum.circuit import CircuitModule
+from hqcnn_lab.quantum.limits import check_count
+
+
+class QuantumConv2d(CircuitModule):
+    """Slide one circuit per channel group over an image, as `nn.Conv2d` slides a kernel (paper sections 3.2, 3.5-3.7).
+
+    Each k×k patch of a group is Ry-encoded, one value per wire, and read as ⟨Z⟩ of every wire, so a patch of n values
+    gives n channels. Use it on feature maps already scaled to angles, about ±π/2. Not a drop-in for `nn.Conv2d`: the
+    number of output channels follows from the wires, and groups never mix (put a 1×1 convolution before or after).
+
+    Shapes: `[..., in_channels, H, W]` radians → `[..., out_channels, H', W']` in [−1, 1], H' and W' as in `nn.Conv2d`.
+    Input channels split into groups of neighbours; within a group, wires run over (channel, row, column) in that order,
+    the order of `F.unfold`. Output channel `g·n_wires + i` is wire i of group g. Padding adds angle 0, that is |0⟩.
+    Precision as in `QuantumLayer`.
+
+    Args:
+        in_channels, kernel_size, stride, padding: as in `nn.Conv2d`, whole numbers.
+        groups: number of circuits; default `in_channels`, one circuit a channel. Wires = in_channels/groups · k².
+        n_layers, ansatz, engine: as in `QuantumLayer`.
+
+    Attributes: `weights`, the one parameter, [groups, n_layers, n_wires, 2] radians; `n_wires`; `out_channels`.
+
+    Raises ValueError for a wrong argument or input shape, TypeError for input that is not floating point.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        kernel_size: int = 2,
+        stride: int = 2,
+        padding: int = 0,
+        groups: int | None = None,
+        n_layers: int = 2,
+        ansatz: str = "hardware_efficient",
+        engine: str = "auto",
+    ):
+        groups = in_channels if groups is None else groups
+        for name, value in {
+            "in_channels": in_channels,
+            "kernel_size": kernel_size,
+            "stride": stride,
+            "groups": groups,
+        }.items():
+            check_count(name, value)
+        check_count("padding", padding, minimum=0)
+        if in_channels % groups:
+            raise ValueError(f"groups={groups} must divide in_channels={in_channels}")
+        n_wires = in_channels // groups * kernel_size**2
+        wires_from = "in_channels/groups · kernel_size²"
+        super().__init__(n_wires, n_layers, ansatz, engine, n_circuits=groups, wires_from=wires_from)
+        self.in_channels, self.kernel_size, self.stride = in_channels, kernel_size, stride
+        self.padding, self.groups, self.out_channels = padding, groups, groups * n_wires
+
+    def forward(self, angles: Tensor) -> Tensor:
+        if angles.dim() < 3 or angles.shape[-3] != self.in_channels:
+            raise ValueError(f"expected [..., in_channels={self.in_channels}, H, W], got shape {tuple(angles.shape)}")
+        *leading, _, height, width = angles.shape
+        rows, columns = self._positions(height), self._positions(width)
+        if rows < 1 or columns < 1:
+            raise ValueError(
+                f"kernel_size={self.kernel_size} does not fit input {height}×{width} with padding={self.padding}"
+            )
+        images = angles.reshape(math.prod(leading), *angles.shape[-3:])
+        values = self.expectations(self._patches(images, rows, columns))  # [groups, wires, images · rows · columns]
+        values = values.reshape(self.groups, self.n_wires, -1 if values.numel() else 0, rows, columns)
+        return values.permute(2, 0, 1, 3, 4).reshape(*leading, self.out_channels, rows, columns)
+
+    def _positions(self, size: int) -> int:
+        return (size + 2 * self.padding - self.kernel_size) // self.stride + 1
+
+    def _patches(self, images: Tensor, rows: int, columns: int) -> Tensor:
+        """[N, channels, H, W] → [groups, wires, N · rows · columns], one copy when patches do not overlap."""
+        k = self.kernel_size
+        if self.stride == k and self.padding == 0:
+            tiles = images[:, :, : rows * k, : columns * k].reshape(
+                -1, self.groups, self.n_wires // k**2, rows, k, columns, k
+            )
+            return tiles.permute(1, 2, 4, 6, 0, 3, 5).reshape(self.groups, self.n_wires, -1)
+        tiles = F.unfold(images, k, padding=self.padding, stride=self.stride)
+        return tiles.reshape(-1, self.groups, self.n_wires, rows * columns).permute(1, 2, 0, 3).flatten(2)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"padding={self.padding}, groups={self.groups}, n_wires={self.n_wires}, {self.circuit_repr()}"
+        )

@@ -1,0 +1,126 @@
+"""Batches hold what the files hold; what is shuffled depends on the seed and the epoch alone."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hqcnn_lab.data import KaggleDataModule, PhantomDataModule, RandomAffine
+from hqcnn_lab.data.datamodule import EpochShuffle
+from hqcnn_lab.data.layout import CLASSES, PUBLISHED, find_images
+from hqcnn_lab.data.reading import read_image
+
+
+def kaggle(root: Path, tmp_path: Path, **options: object) -> KaggleDataModule:
+    data = KaggleDataModule(
+        root, image_size=16, batch_size=5, val_fraction=0.25, cache_dir=tmp_path / "cache", **options
+    )
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_official_split_keeps_the_published_halves(kaggle_root: Path, tmp_path: Path) -> None:
+    data = kaggle(kaggle_root, tmp_path)
+    assert {data.names[i].split("/")[0] for i in data.split.test} == {"Testing"}
+    assert {data.names[i].split("/")[0] for i in [*data.split.train, *data.split.val]} == {"Training"}
+    assert len(data.split.val) == 4
+    assert f"glioma 4 of {PUBLISHED['Testing']['glioma']}" in data.describe()[1]
+
+
+def test_random_split_mixes_the_halves_and_keeps_the_classes_in_proportion(kaggle_root: Path, tmp_path: Path) -> None:
+    data = kaggle(kaggle_root, tmp_path, split="random")
+    assert len(data.split.test) == 4 * round(0.2 * 8)
+    assert {data.names[i].split("/")[0] for i in data.split.train} == {"Training", "Testing"}
+    np.testing.assert_array_equal(np.bincount(data.labels[data.split.test]), [2, 2, 2, 2])
+    other = kaggle(kaggle_root, tmp_path, split="random", split_seed=1)
+    assert set(other.split.test) != set(data.split.test)
+
+
+def test_batch_leads_back_to_its_files(kaggle_root: Path, tmp_path: Path) -> None:
+    data = kaggle(kaggle_root, tmp_path)
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (5, 1, 16, 16)
+    for image, label, index in zip(batch["image"], batch["label"], batch["index"], strict=True):
+        assert data.names[index].split("/")[1] == CLASSES[label]
+        np.testing.assert_allclose(image[0], read_image(kaggle_root / data.names[index], 16), atol=5e-4)
+
+
+def test_evaluation_loaders_keep_order_and_every_image(kaggle_root: Path, tmp_path: Path) -> None:
+    data = kaggle(kaggle_root, tmp_path)
+    seen = torch.cat([batch["index"] for batch in data.test_dataloader()])
+    np.testing.assert_array_equal(seen, data.split.test)
+
+
+def test_shuffle_depends_on_seed_and_epoch_alone() -> None:
+    epoch = 0
+    sampler = EpochShuffle(50, seed=3, epoch=lambda: epoch)
+    first = list(sampler)
+    torch.manual_seed(99)
+    assert list(sampler) == first
+    assert sorted(first) == list(range(50))
+    epoch = 1
+    assert list(sampler) != first
+    assert list(EpochShuffle(50, seed=4, epoch=lambda: 0)) != first
+
+
+def test_phantom_is_the_same_every_time_and_its_sides_differ() -> None:
+    one, two = (PhantomDataModule(n_train=40, n_test=16, image_size=32) for _ in range(2))
+    one.setup()
+    two.setup()
+    np.testing.assert_array_equal(one.images, two.images)
+    assert one.images.shape == (56, 32, 32)
+    assert len({image.tobytes() for image in one.images}) == 56  # nothing of the test side is in the training side
+    assert len(one.split.test) == 16
+
+
+def test_augmentation_moves_images_and_its_zero_leaves_them() -> None:
+    images = torch.rand(6, 1, 32, 32)
+    still = RandomAffine(flip=0, degrees=0, shift=0, scale=0)(images)
+    torch.testing.assert_close(still, images, atol=1e-5, rtol=0)
+    mirrored = RandomAffine(flip=1, degrees=0, shift=0, scale=0)(images)
+    torch.testing.assert_close(mirrored, images.flip(-1), atol=1e-5, rtol=0)
+    moved = RandomAffine(flip=0.5)(images)
+    assert not torch.allclose(moved, images, atol=0.1)
+
+
+def test_augmentation_amounts_are_what_they_say() -> None:
+    dot = torch.zeros(2000, 1, 33, 33)
+    dot[:, 0, 16, 26] = 1  # ten pixels right of the centre
+    torch.manual_seed(0)
+
+    def position(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        weight, axis = images[:, 0] / images[:, 0].sum((1, 2), keepdim=True), torch.arange(33) - 16.0
+        return (weight.sum(1) * axis).sum(1), (weight.sum(2) * axis).sum(1)
+
+    x, y = position(RandomAffine(flip=0, degrees=15, shift=0, scale=0)(dot))
+    angle = torch.rad2deg(torch.atan2(y, x)).abs()
+    assert 13 < angle.max() < 17
+    x, y = position(RandomAffine(flip=0, degrees=0, shift=0.08, scale=0)(dot))
+    assert 0.07 * 33 < (x - 10).abs().max() < 0.09 * 33
+    assert 0.07 * 33 < y.abs().max() < 0.09 * 33
+    x, _ = position(RandomAffine(flip=0, degrees=0, shift=0, scale=0.12)(dot))
+    assert 10.8 < x.max() < 11.6
+    assert 8.4 < x.min() < 9.2
+
+
+def test_real_images_are_found_as_published(real_kaggle_root: Path, tmp_path: Path) -> None:
+    data = KaggleDataModule(real_kaggle_root, cache_dir=tmp_path)
+    data.prepare_data()
+    data.setup()
+    assert data.skipped == []
+    assert (
+        "Training: glioma 1321 of 1321, meningioma 1339 of 1339, notumor 1595 of 1595, pituitary 1457 of 1457"
+        in data.describe()[0]
+    )
+    assert len(find_images(real_kaggle_root)) == 6367
+    assert data.images.min() == 0
+    assert data.images.max() == 1
+
+
+@pytest.mark.parametrize("n", [3, 5])
+def test_a_training_set_smaller_than_a_batch_still_trains(n: int) -> None:
+    data = PhantomDataModule(n_train=8 * n, n_test=8, image_size=16, batch_size=512)
+    data.setup()
+    assert len(list(data.train_dataloader())) == 1

@@ -1,0 +1,284 @@
+"""GVCO as a torch optimizer: resumes bit for bit, refuses what it cannot do."""
+
+import copy
+import io
+import math
+import pickle
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
+
+from hqcnn_lab.optim import GVCO
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+
+
+def train(net, optimizer, steps, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        x = torch.randn(16, 6, generator=generator)
+        optimizer.zero_grad()
+        (net(x)[:, 0] - x[:, 0] * x[:, 1]).square().mean().backward()
+        optimizer.step()
+
+
+def one_parameter(value=1.0, **hyper):
+    parameter = torch.nn.Parameter(torch.full((3,), value))
+    return parameter, GVCO([parameter], **hyper)
+
+
+def test_maximize_climbs():
+    up, up_optimizer = one_parameter(maximize=True)
+    down, down_optimizer = one_parameter()
+    up.grad, down.grad = -torch.ones(3), torch.ones(3)
+    up_optimizer.step()
+    down_optimizer.step()
+    assert torch.equal(up, down)
+    assert torch.equal(up.grad, -torch.ones(3)), "the gradient itself is not changed"
+
+
+@pytest.mark.parametrize("foreach", [True, False])
+def test_resumes_bit_for_bit_from_a_file(foreach):
+    net = network()
+    optimizer = GVCO(net.parameters(), foreach=foreach, weight_decay=0.01)
+    train(net, optimizer, 15, seed=1)
+    file = io.BytesIO()
+    torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    train(net, optimizer, 15, seed=2)
+
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    again = network(seed=9)
+    again.load_state_dict(saved["net"])
+    resumed = GVCO(again.parameters(), lr=1.0)
+    train(again, resumed, 3, seed=3)  # the state it held before must not survive
+    again.load_state_dict(saved["net"])
+    resumed.load_state_dict(saved["optimizer"])
+    train(again, resumed, 15, seed=2)
+    assert all(map(torch.equal, net.parameters(), again.parameters()))
+
+
+def test_state_is_tensors_and_numbers():
+    net = network()
+    optimizer = GVCO(net.parameters())
+    train(net, optimizer, 2, seed=1)
+    saved = optimizer.state_dict()
+    assert all(isinstance(value, torch.Tensor) for state in saved["state"].values() for value in state.values())
+    for group in saved["param_groups"]:
+        assert all(value is None or isinstance(value, int | float | list) for value in group.values())
+    for state in optimizer.state.values():
+        assert all(state[key].shape == () for key in ("lr_scale", "momentum", "noise", "signal"))
+
+
+def test_a_checkpoint_older_than_an_argument_loads():
+    parameter, optimizer = one_parameter()
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    old = copy.deepcopy(optimizer.state_dict())
+    del old["param_groups"][0]["tau"], old["state"][0]["signal"]
+    other, resumed = one_parameter(tau=7.0)
+    resumed.load_state_dict(old)
+    assert resumed.param_groups[0]["tau"] == 7.0
+    other.grad = torch.ones(3)
+    resumed.step()
+    assert other.isfinite().all()
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_copies_continue_alike_and_apart(duplicate):
+    net = network()
+    optimizer = GVCO(net.parameters())
+    train(net, optimizer, 12, seed=1)
+    other_net, other = duplicate((net, optimizer))
+    train(other_net, other, 5, seed=2)
+    untouched = [p.detach().clone() for p in net.parameters()]
+    train(net, optimizer, 5, seed=2)
+    assert all(map(torch.equal, net.parameters(), other_net.parameters()))
+    assert not any(map(torch.equal, net.parameters(), untouched))
+
+
+def test_one_nan_step_leaves_only_its_tensor_as_it_was():
+    for foreach in (True, False):
+        sick, well = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+        optimizer = GVCO([sick, well], weight_decay=0.1, foreach=foreach)
+        for _ in range(3):
+            sick.grad, well.grad = torch.randn(3), torch.randn(3)
+            optimizer.step()
+        held = copy.deepcopy([sick.detach(), *optimizer.state[sick].values()])
+        well_before = well.detach().clone()
+        for bad in (math.nan, math.inf, 1e30):  # 1e30 is finite, its square is not
+            sick.grad, well.grad = torch.tensor([1.0, bad, 1.0]), torch.ones(3)
+            optimizer.step()
+        assert all(map(torch.equal, held, [sick.detach(), *optimizer.state[sick].values()]))
+        assert not torch.equal(well, well_before)
+        sick.grad = torch.ones(3)
+        optimizer.step()
+        assert sick.isfinite().all()
+        assert not torch.equal(sick, held[0])
+
+
+def test_a_nan_in_the_very_first_step_changes_nothing():
+    parameter, optimizer = one_parameter()
+    parameter.grad = torch.full((3,), math.nan)
+    optimizer.step()
+    assert torch.equal(parameter, torch.ones(3))
+
+
+def test_parameters_without_gradient_wait():
+    # Tensors come and go between steps; each must see the steps it would see alone.
+    together = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+    alone = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+    joint, separate = GVCO(together), [GVCO([p]) for p in alone]
+    generator = torch.Generator().manual_seed(0)
+    for t in range(20):
+        for i in range(3):
+            gradient = torch.randn(2, generator=generator) if (t + i) % 3 else None
+            together[i].grad = alone[i].grad = gradient
+        joint.step()
+        for optimizer in separate:
+            optimizer.step()
+    torch.testing.assert_close(together, alone)
+
+
+def test_groups_have_their_own_settings():
+    still, moving = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    optimizer = GVCO([{"params": [still], "lr": 0.0}, {"params": [moving], "gamma_min": 1.0}], lr=0.1)
+    still.grad = moving.grad = torch.ones(2)
+    optimizer.step()
+    assert torch.equal(still, torch.ones(2))
+    torch.testing.assert_close(moving.detach(), torch.full((2,), 0.9))
+    assert optimizer.state[still]["lr_scale"].item() == pytest.approx(0.35)
+    assert optimizer.state[moving]["lr_scale"].item() == 1.0
+
+
+def test_mixed_precisions_in_one_group():
+    params = [torch.nn.Parameter(torch.ones(2, dtype=dtype)) for dtype in (torch.float32, torch.float64)]
+    optimizer = GVCO(params)
+    for _ in range(3):
+        for parameter in params:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    torch.testing.assert_close(params[0].double(), params[1])
+    assert optimizer.state[params[1]]["noise"].dtype == torch.float64
+
+
+def test_strides_do_not_matter():
+    dense = torch.nn.Parameter(torch.ones(4, 3, 5, 5))
+    last = torch.nn.Parameter(torch.ones(4, 3, 5, 5).to(memory_format=torch.channels_last))
+    gradient = torch.randn(4, 3, 5, 5)
+    optimizer = GVCO([dense, last])
+    for _ in range(3):
+        dense.grad, last.grad = gradient, gradient.to(memory_format=torch.channels_last)
+        optimizer.step()
+    torch.testing.assert_close(dense, last)
+    assert last.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_step_calls_the_closure_with_gradients_on():
+    parameter, optimizer = one_parameter()
+
+    def closure():
+        optimizer.zero_grad()
+        loss = parameter.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 3.0
+    assert (parameter < 1).all()
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        lambda o: LambdaLR(o, lambda t: 1 / (1 + t)),
+        lambda o: OneCycleLR(o, max_lr=0.1, total_steps=12, cycle_momentum=False),
+    ],
+)
+def test_schedulers_drive_the_learning_rate(scheduler):
+    parameter, optimizer = one_parameter(gamma_min=1.0)
+    schedule, steps = scheduler(optimizer), []
+    for _ in range(10):
+        before = parameter.detach().clone()
+        parameter.grad = torch.ones(3)
+        rate = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        schedule.step()
+        steps.append(((before - parameter.detach()) / rate)[0].item())
+    assert steps[0] == pytest.approx(1.0, rel=1e-4)
+    assert len(set(steps)) > 1
+    assert min(steps) > 0.9, "a step is lr times a factor that lr does not change"
+
+
+def test_sparse_gradients_are_refused():
+    table = torch.nn.Embedding(4, 2, sparse=True)
+    optimizer = GVCO(table.parameters())
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(RuntimeError, match="sparse"):
+        optimizer.step()
+
+
+@pytest.mark.parametrize(("dtype", "says"), [(torch.complex64, "complex"), (torch.bfloat16, "autocast")])
+def test_parameters_it_cannot_serve_are_refused(dtype, says):
+    with pytest.raises(TypeError, match=says):
+        GVCO([torch.nn.Parameter(torch.ones(2, dtype=dtype))])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lr", -1.0),
+        ("lr", math.nan),
+        ("momentum_max", 1.0),
+        ("momentum_min", 0.97),
+        ("momentum_min", -0.1),
+        ("rho", 1.0),
+        ("sigma", -0.1),
+        ("kappa", -1.0),
+        ("power", -0.5),
+        ("gamma_min", 1.5),
+        ("tau", 0.0),
+        ("q", -1.0),
+        ("eps", 0.0),
+        ("warmup", -1),
+        ("weight_decay", math.inf),
+    ],
+)
+def test_invalid_settings_are_refused_by_name(name, value):
+    parameter = torch.nn.Parameter(torch.ones(2))
+    with pytest.raises(ValueError, match=f"GVCO: {name} must be"):
+        GVCO([parameter], **{name: value})
+    with pytest.raises(ValueError, match=f"GVCO: {name} must be"):
+        GVCO([{"params": [parameter], name: value}])
+
+
+def test_a_refused_group_leaves_the_optimizer_as_it_was():
+    parameter, optimizer = one_parameter()
+    with pytest.raises(ValueError, match="gamma_min"):
+        optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))], "gamma_min": 2.0})
+    assert len(optimizer.param_groups) == 1
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_agrees_with_the_cpu_and_never_synchronizes():
+    nets = [network(), network().cuda()]
+    optimizers = [GVCO(net.parameters(), weight_decay=0.01) for net in nets]
+    generator = torch.Generator().manual_seed(0)
+    for t in range(15):
+        for here, there in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+            here.grad = torch.randn(here.shape, generator=generator)
+            there.grad = here.grad.cuda()
+        optimizers[0].step()
+        if t:  # the first step builds the state
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            optimizers[1].step()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    for here, there in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(here, there.cpu(), rtol=1e-4, atol=1e-5)

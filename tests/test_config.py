@@ -51,7 +51,7 @@ def test_wrong_value_is_refused_in_one_line(override: str) -> None:
 
 
 def test_every_swept_value_is_checked_before_the_first_job() -> None:
-    with pytest.raises(ConfigError, match="optim.lr=-2"):
+    with pytest.raises(ConfigError, match=r"optim\.lr=-2"):
         check_command_line(["optim=gvco,adam", "optim.lr=1,-2"])
     with pytest.raises(ConfigError, match=r"optim\.tau: there is no such key"):
         check_command_line(["optim=gvco,adam", "optim.tau=2"])  # a key of one choice only
@@ -116,8 +116,11 @@ def test_command_line_says_error_and_exits_without_a_traceback(tmp_path: Path) -
 
 
 def test_help_reads_well_and_needs_no_torch(tmp_path: Path) -> None:
-    code = "import sys, runpy; sys.argv=['train','--help']\ntry: runpy.run_module('hqcnn_lab.train', run_name='__main__')\n"
-    code += "finally: assert not {'torch', 'lightning', 'wandb'} & set(sys.modules)"
+    code = (
+        "import sys, runpy\nsys.argv = ['train', '--help']\n"
+        "try: runpy.run_module('hqcnn_lab.train', run_name='__main__')\n"
+        "finally: assert not {'torch', 'lightning', 'wandb'} & set(sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "optim: adam, gvco, sgd" in run.stdout
     assert "dataset.root=" in run.stdout

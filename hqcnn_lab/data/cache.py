@@ -17,7 +17,7 @@ from hqcnn_lab.data.reading import PREPROCESSING, UnreadableImage, read_image
 
 
 class DecodedImages(NamedTuple):
-    """`images` float16 `[n, size, size]` in [0, 1], memory-mapped, `files` in the same order, `skipped` with reasons."""
+    """`images` float16 `[n, size, size]` in [0, 1], memory-mapped; `files` in the same order; `skipped`: why."""
 
     images: np.ndarray
     files: list[ImageFile]

@@ -36,8 +36,8 @@ class HQCNN(nn.Module):
     not beat it has shown nothing.
 
     The image is folded to half its side and four channels, the stages of `widths` channels halve it once more each but
-    the first, and a 1×1 convolution leaves `n_circuits` groups of channels. Angles are (π/2)·tanh, so that no two inputs
-    share a state. Each circuit reads patches of `kernel_size²` positions, a wire for each position in each channel of
+    the first, and a 1×1 convolution leaves `n_circuits` groups of channels. Angles are (π/2)·tanh: no two inputs share
+    a state. Each circuit reads patches of `kernel_size²` positions, a wire for each position in each channel of
     its group; `circuit["n_wires"]` says how many that makes.
 
     Input: `[B, 1, image_size, image_size]` in [0, 1]. Output: logits `[B, n_classes]`.

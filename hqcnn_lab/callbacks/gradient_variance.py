@@ -1,31 +1,38 @@
-"""The gradients' spread, quantum against classical, as the optimizer is about to see them."""
+"""The gradients' spread, quantum against classical, as the optimizer saw them."""
+
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from torch.optim import Optimizer
 
 
 class GradientVariance(pl.Callback):
-    """Log the variance of the gradients the optimizer is about to use, per parameter group and per layer.
+    """Log the variance of the gradients the optimizer has just used, per parameter group and per layer.
 
     `grad/<group>/variance` and `grad/<group>/norm` pool all elements of the group; `grad/layer/<name>/variance` is of
-    one weight tensor (biases and norms are left out). Read in `on_before_optimizer_step`, after accumulation and
-    clipping, every `trainer.log_every_n_steps` steps, with one transfer from the device.
+    one weight tensor (biases and norms are left out). Every `trainer.log_every_n_steps` steps, with one transfer from
+    the device.
 
     This is the spread over the elements of one step's gradient. Not a barren-plateau test by itself: a circuit that has
     converged also has small gradients; compare with initialization. The variance over time, which GVCO acts on, is
     logged by `OptimizerState`.
     """
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    def __init__(self) -> None:
+        self._last_step = 0
+
+    # After the step, where gradients still lie: Lightning clips them only after its `on_before_optimizer_step`.
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if (trainer.global_step + 1) % trainer.log_every_n_steps:
+        step = trainer.global_step
+        if step == self._last_step or step % trainer.log_every_n_steps:  # still accumulating, or not to be logged
             return
+        self._last_step = step
         names = {parameter: name for name, parameter in pl_module.named_parameters()}
         values: dict[str, torch.Tensor] = {}
         pooled: dict[str, list[torch.Tensor]] = {}
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue

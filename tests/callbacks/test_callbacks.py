@@ -1,0 +1,140 @@
+"""What the callbacks log is what happened."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from hqcnn_lab.callbacks import Convergence, EpochSeed, GradientVariance, OptimizerState, WeightAverage
+from hqcnn_lab.optim import GVCO, parameter_groups
+from hqcnn_lab.quantum import QuantumLayer
+
+
+class Circuit(pl.LightningModule):
+    """A dense layer and a circuit, trained on random angles."""
+
+    def __init__(self, optimizer: type = GVCO) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 4), QuantumLayer(4, 1))
+        self.optimizer = optimizer
+        self.seen: list[dict[str, torch.Tensor]] = []
+
+    def training_step(self, batch: torch.Tensor, batch_index: int) -> torch.Tensor:
+        return (self.net(batch) - 0.5).square().mean()
+
+    def optimizer_step(self, *arguments: Any) -> None:
+        super().optimizer_step(*arguments)
+        self.seen.append({name: p.grad.clone() for name, p in self.net.named_parameters()})
+
+    def configure_optimizers(self) -> Any:
+        return self.optimizer(parameter_groups(self.net, 0.01, quantum_lr=0.005), lr=0.01)
+
+
+def fit(module: pl.LightningModule, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
+    torch.manual_seed(0)
+    settings = {"max_epochs": 1, "log_every_n_steps": 1, "enable_checkpointing": False} | options
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=list(callbacks), **settings
+    )
+    trainer.fit(module, DataLoader(torch.randn(12, 4), 4))
+    return trainer
+
+
+def test_gradient_variance_is_of_the_gradients_the_optimizer_used() -> None:
+    # Regression: in `on_before_optimizer_step` Lightning has not clipped the gradients yet.
+    module = Circuit()
+    trainer = fit(module, GradientVariance(), accumulate_grad_batches=3, gradient_clip_val=1e-3)
+    [gradients] = module.seen  # one step: after accumulation and clipping
+    weight, bias, angles = (gradients[name] for name in ("0.weight", "0.bias", "1.weights"))
+    logged = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    classical = torch.cat([weight.flatten(), bias])
+    assert torch.cat([classical, angles.flatten()]).norm() == pytest.approx(1e-3, rel=1e-3)
+    assert logged["grad/quantum/variance"] == pytest.approx(angles.var(correction=0).item(), rel=1e-4)
+    assert logged["grad/classical/variance"] == pytest.approx(classical.var(correction=0).item(), rel=1e-4)
+    assert logged["grad/classical/norm"] == pytest.approx(classical.norm().item(), rel=1e-4)
+    assert logged["grad/layer/0/variance"] == pytest.approx(weight.var(correction=0).item(), rel=1e-4)
+    assert logged["grad/layer/1.weights/variance"] == pytest.approx(angles.var(correction=0).item(), rel=1e-4)
+
+
+def test_gradient_variance_is_logged_as_often_as_the_trainer_logs() -> None:
+    assert "grad/quantum/variance" in fit(Circuit(), GradientVariance(), log_every_n_steps=3).callback_metrics
+    assert "grad/quantum/variance" not in fit(Circuit(), GradientVariance(), log_every_n_steps=4).callback_metrics
+
+
+def test_optimizer_state_is_what_the_optimizer_holds() -> None:
+    module = Circuit()
+    trainer = fit(module, OptimizerState())
+    [optimizer] = trainer.optimizers
+    logged = trainer.callback_metrics
+    assert logged["lr/quantum"] == 0.005
+    assert logged["lr/classical"] == 0.01
+    angles = optimizer.state[module.net[1].weights]
+    assert logged["gvco/quantum/lr_scale"] == angles["lr_scale"]
+    assert logged["gvco/quantum/momentum"] == angles["momentum"]
+    assert logged["gvco/quantum/noise"] == angles["noise"]
+    everything = torch.stack([state["lr_scale"] for state in optimizer.state.values()])
+    assert logged["gvco/lr_scale"].item() == pytest.approx(everything.mean().item())
+
+
+def test_optimizer_state_says_nothing_of_gvco_under_adam() -> None:
+    logged = fit(Circuit(torch.optim.Adam), OptimizerState()).callback_metrics
+    assert logged["lr/quantum"] == 0.005
+    assert not any(name.startswith("gvco") for name in logged)
+
+
+def test_convergence_keeps_the_first_epoch_at_each_level() -> None:
+    convergence = Convergence([0.9, 0.95, 0.98])
+    accuracies = [0.5, 0.96, 0.91, 0.97]
+
+    def epoch(watcher: Convergence, index: int) -> None:
+        metrics = {"val/accuracy": torch.tensor(accuracies[index])}
+        state = SimpleNamespace(fn="fit")
+        trainer = SimpleNamespace(
+            callback_metrics=metrics, current_epoch=index, global_step=10 * (index + 1), state=state
+        )
+        watcher.on_train_epoch_start(trainer, None)
+        watcher.on_validation_end(trainer, None)
+        watcher.on_train_epoch_end(trainer, None)
+
+    for index in (0, 1):
+        epoch(convergence, index)
+    resumed = Convergence([0.9, 0.95, 0.98])
+    resumed.load_state_dict(convergence.state_dict())
+    for index in (2, 3):
+        epoch(resumed, index)
+    summary = resumed.summary()
+    assert (summary["convergence/epochs_to_90"], summary["convergence/steps_to_90"]) == (2, 20)
+    assert summary["convergence/epochs_to_95"] == 2
+    assert summary["convergence/epochs_to_98"] is None
+    assert summary["convergence/seconds_to_98"] is None
+    assert (summary["val/best_epoch"], summary["val/best_accuracy"]) == (4, pytest.approx(0.97))
+    assert summary["seconds/training"] >= convergence.seconds > 0
+
+
+def test_epoch_seed_depends_on_seed_epoch_and_rank_alone() -> None:
+    def draw(seed: int, epoch: int, rank: int = 0) -> float:
+        EpochSeed(seed).on_train_epoch_start(SimpleNamespace(current_epoch=epoch, global_rank=rank), None)
+        return torch.rand(1).item()
+
+    first = draw(1, 2)
+    torch.rand(7)
+    assert draw(1, 2) == first
+    assert len({first, draw(1, 3), draw(2, 2), draw(1, 2, rank=1)}) == 4
+
+
+def test_weight_average_is_the_exponential_mean_of_the_weights(tmp_path: Path) -> None:
+    class Tracking(Circuit):
+        def on_train_batch_end(self, *_: Any) -> None:
+            self.__dict__.setdefault("track", []).append(self.net[0].weight.detach().clone())
+
+    module = Tracking(torch.optim.SGD)
+    fit(module, WeightAverage(decay=0.5))
+    first, second, third = module.track
+    # Lightning's callbacks run before the module's hook, so each weight tracked is the one that was just averaged.
+    expected = 0.5 * (0.5 * first + 0.5 * second) + 0.5 * third
+    torch.testing.assert_close(module.net[0].weight.detach(), expected)

@@ -1,0 +1,115 @@
+"""Sweeps on the command line: a run folder and a W&B run for each job, and one failure that harms no other."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY_PHANTOM, write_kaggle_tree
+
+SMALL = [*TINY_PHANTOM, "trainer.max_epochs=2"]
+
+
+def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "hqcnn_lab.train", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+def status_of(run: Path) -> dict[str, str]:
+    return json.loads((run / "status.json").read_text())
+
+
+def wandb_records(run: Path) -> list[dict]:
+    [log] = run.glob("wandb/offline-run-*/run-*.wandb")
+    text = subprocess.run(
+        [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(log)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six jobs on the phantom, three optimizers by two seeds, with W&B offline as by default."""
+    folder = tmp_path_factory.mktemp("sweep")
+    run = command("-m", "optim=gvco,adam,sgd", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep", cwd=folder)
+    assert run.returncode == 0, run.stderr
+    return folder / "sweep"
+
+
+def test_each_job_has_its_run_folder_and_its_wandb_run(sweep: Path) -> None:
+    runs = sorted(path.parent for path in sweep.glob("*/status.json"))
+    assert [run.name for run in runs] == [
+        f"{i}_phantom_hqcnn_{optim}_s{seed}"
+        for i, (optim, seed) in enumerate((o, s) for o in ("gvco", "adam", "sgd") for s in (0, 1))
+    ]
+    assert all(status_of(run)["status"] == "finished" for run in runs)
+    logs = [log for run in runs for log in run.glob("wandb/offline-run-*/run-*.wandb")]
+    assert len(logs) == len({log.name for log in logs}) == 6
+    accuracies = [json.loads((run / "summary.json").read_text())["test/loss"] for run in runs]
+    assert len(set(accuracies)) == 6  # six different trainings
+
+
+def test_wandb_history_equals_metrics_csv(sweep: Path) -> None:
+    run = next(sweep.glob("0_*"))
+    with (run / "metrics.csv").open() as file:
+        recorded = [
+            {key: float(value) for key, value in row.items() if value and key != "step"} | {"step": int(row["step"])}
+            for row in csv.DictReader(file)
+        ]
+    mirrored = []
+    for record in wandb_records(run):
+        if record["type"] == "history":
+            row = {key: value for key, value in record["history"]["item"].items() if not key.startswith("_")}
+            mirrored.append(row | {"step": row.pop("trainer/global_step")})
+    assert len(recorded) > 10
+    assert len(mirrored) == len(recorded)
+    for ours, theirs in zip(recorded, mirrored, strict=True):
+        assert ours == pytest.approx(theirs)
+
+
+def test_one_failing_job_leaves_the_others_whole(tmp_path: Path) -> None:
+    run = command(
+        "-m", "optim=sgd", "optim.lr=0.01,1e30,0.02", "logger=none", *SMALL, "hydra.sweep.dir=sweep", cwd=tmp_path
+    )
+    assert run.returncode != 0
+    assert "error: phantom_hqcnn_sgd_s0: train/loss is nan" in run.stderr
+    assert "Traceback" not in run.stderr
+    runs = sorted((tmp_path / "sweep").glob("*/status.json"))
+    assert [status_of(path.parent)["status"] for path in runs] == ["finished", "failed", "finished"]
+    assert "TrainingDiverged: train/loss is nan after epoch" in status_of(runs[1].parent)["error"]
+    assert "Traceback" in status_of(runs[1].parent)["traceback"]
+    assert [(path.parent / "summary.json").exists() for path in runs] == [True, False, True]
+
+
+def test_wandb_run_of_a_failed_job_is_closed_as_failed(tmp_path: Path) -> None:
+    command("optim=sgd", "optim.lr=1e30", *SMALL, "hydra.run.dir=run", cwd=tmp_path)
+    [end] = [record for record in wandb_records(tmp_path / "run") if record["type"] == "exit"]
+    assert end["exit"]["exit_code"] == 1
+
+
+def test_broken_images_among_good_ones_are_listed_and_the_rest_trains(tmp_path: Path) -> None:
+    write_kaggle_tree(tmp_path / "brain", 63)  # 504 good images
+    broken = sorted((tmp_path / "brain").rglob("*.jpg"))[::25][:20]
+    for i, path in enumerate(broken):
+        path.with_name(f"broken_{path.name}").write_bytes(path.read_bytes()[: 10 * i])
+    overrides = [o for o in SMALL if not o.startswith("dataset.n_")]
+    run = command(
+        *("dataset=kaggle", "dataset.root=brain", "paths.cache_dir=cache", "logger=none", "hydra.run.dir=run"),
+        *overrides,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("skipped ") == 20
+    with (tmp_path / "run" / "skipped_files.csv").open() as file:
+        listed = {row["file"]: row["reason"] for row in csv.DictReader(file)}
+    assert set(listed) == {f"{p.parent.relative_to(tmp_path / 'brain')}/broken_{p.name}" for p in broken}
+    assert all(listed.values())
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["images/skipped"] == 20
+    assert summary["images/train"] + summary["images/val"] + summary["images/test"] == 504

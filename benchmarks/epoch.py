@@ -59,14 +59,18 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="lightning")
     overrides = arguments.overrides or ["experiment=hqcnn_gvco"]
-    dataset = compose([*overrides, "dataset=phantom", f"dataset.n_train={arguments.images}", "dataset.n_test=8"]).dataset
+    dataset = compose(
+        [*overrides, "dataset=phantom", f"dataset.n_train={arguments.images}", "dataset.n_test=8"]
+    ).dataset
     data = build(OmegaConf.to_container(dataset, resolve=True))
     data.setup()
     seconds: dict[str, list[float]] = {"hqcnn": [], "cnn": []}
     for _ in range(arguments.rounds):
         for model, measured in seconds.items():
             measured.append(epoch_seconds([*overrides, f"model={model}"], data))
-    table = Table("network", "s an epoch", "of its twin's", title=f"{len(data.split.train)} images, {' '.join(overrides)}")
+    table = Table(
+        "network", "s an epoch", "of its twin's", title=f"{len(data.split.train)} images, {' '.join(overrides)}"
+    )
     ratios = [hybrid / twin for hybrid, twin in zip(*seconds.values(), strict=True)]
     table.add_row("hqcnn", f"{statistics.median(seconds['hqcnn']):.2f}", f"{statistics.median(ratios):.2f}")
     table.add_row("cnn (twin)", f"{statistics.median(seconds['cnn']):.2f}", "1")

@@ -3,24 +3,32 @@
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAverage(WeightAveraging):
     """Validate, test and save the exponential moving average of the weights; training goes on from the raw ones.
 
-    `decay` is the share of the old average kept each step: 0.995 looks back about 200 steps. Not for runs of a few
-    dozen steps, whose average is still mostly the initialization.
+    Update number t keeps the share min(`decay`, (1 + t) / (10 + t)) of the old average (the rule of TensorFlow's
+    `ExponentialMovingAverage`), so a short run is not judged by its initialization. 0.995 looks back about 200 steps.
     """
 
     def __init__(self, decay: float = 0.995) -> None:
-        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+        super().__init__(multi_avg_fn=self._average)
+        self.decay = decay
+
+    @torch.no_grad()
+    def _average(self, averaged: list[torch.Tensor], current: list[torch.Tensor], n_averaged: Any) -> None:
+        if not averaged[0].is_floating_point():  # counters of batch normalization
+            torch._foreach_copy_(averaged, current)
+            return
+        n = self._latest_update_step  # the same count as n_averaged, without asking the device for it
+        torch._foreach_lerp_(averaged, current, 1 - min(self.decay, (1 + n) / (10 + n)))
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        # Lightning calls this for `test(ckpt_path=...)` too and would then put the raw weights back over the averaged
-        # ones just loaded.
+        # Lightning calls this for `test(ckpt_path=...)` too, and would put the raw weights back over the averaged ones.
         if trainer.state.fn == "fit":
             super().on_load_checkpoint(trainer, pl_module, checkpoint)

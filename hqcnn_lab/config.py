@@ -45,6 +45,7 @@ def _one_of(choices: tuple[str, ...]) -> Rule:
 
 
 _POSITIVE = Rule(lambda x: 0 < x < float("inf"), "a positive, finite number")
+_PROBABILITY = Rule(lambda x: 0 <= x <= 1, "between 0 and 1")
 _SHARE = Rule(lambda x: 0 < x < 1, "between 0 and 1, both excluded")
 _COUNTS = Rule(
     lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
@@ -62,7 +63,7 @@ RULES: dict[str, Rule] = {
     "dataset.split": _one_of(("official", "random")),
     "dataset.split_seed": _at_least(0),
     "dataset.val_fraction": _SHARE,
-    "dataset.augment.flip": Rule(lambda x: 0 <= x <= 1, "between 0 and 1"),
+    "dataset.augment.flip": _PROBABILITY,
     "dataset.augment.degrees": _between(0, 181),
     "dataset.augment.shift": _between(0, 1),
     "dataset.augment.scale": _between(0, 1),
@@ -78,10 +79,25 @@ RULES: dict[str, Rule] = {
     "optim.quantum_lr": _POSITIVE,
     "optim.tau": _POSITIVE,
     "optim.weight_decay": _at_least(0),
+    "optim.momentum": _between(0, 1),
+    "optim.betas": Rule(
+        lambda x: len(x) == 2 and all(0 <= b < 1 for b in x), "two numbers, each at least 0 and below 1"
+    ),
+    "optim.momentum_min": _between(0, 1),
+    "optim.momentum_max": _between(0, 1),
+    "optim.rho": _between(0, 1),
+    "optim.sigma": _between(0, 1),
+    "optim.kappa": _at_least(0),
+    "optim.power": _at_least(0),
+    "optim.gamma_min": _PROBABILITY,
+    "optim.q": _at_least(0),
+    "optim.warmup": _at_least(0),
+    "optim.eps": _POSITIVE,
     "scheduler.warmup": _between(0, 1),
     "trainer.max_epochs": _at_least(1),
     "trainer.accumulate_grad_batches": _at_least(1),
     "trainer.log_every_n_steps": _at_least(1),
+    "trainer.precision": _one_of(("32-true", "bf16-mixed", "16-mixed")),
     "callbacks.weight_average.decay": _between(0, 1),
 }
 
@@ -261,11 +277,11 @@ def _check_files(config: DictConfig) -> None:
         except ValueError as error:
             raise ConfigError(f"dataset.root={config.dataset.root}: {error}") from None
     if config.ckpt_path is not None:
-        check_checkpoint(config.ckpt_path)
+        _check_checkpoint(config.ckpt_path, config)
 
 
-def check_checkpoint(path: str) -> None:
-    """Raise `ConfigError` unless `path` is a whole checkpoint that loads as plain data and can be continued."""
+def _check_checkpoint(path: str, config: DictConfig) -> None:
+    """A checkpoint to continue from must be whole, plain data, and of the very model and optimizer asked for."""
     if not Path(path).is_file():
         raise ConfigError(
             f"ckpt_path={path}: there is no such file; a run folder keeps its own in checkpoints/last.ckpt"
@@ -273,11 +289,20 @@ def check_checkpoint(path: str) -> None:
     import torch
 
     try:
-        keys = torch.load(path, map_location="cpu", weights_only=True, mmap=True).keys()
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         # Whatever torch, zipfile or pickle call it, to the user it is one thing: this file cannot be read.
         raise ConfigError(
             f"ckpt_path={path}: not a readable checkpoint, truncated or not one ({_first_line(error)[:80]})"
         ) from None
-    if not {"state_dict", "optimizer_states", "loops"} <= set(keys):
+    if not {"state_dict", "optimizer_states", "loops", "hyper_parameters"} <= set(checkpoint):
         raise ConfigError(f"ckpt_path={path}: holds weights but no optimizer and loop state, so it cannot be continued")
+    for part in ("model", "optim", "scheduler"):
+        before = OmegaConf.create({part: checkpoint["hyper_parameters"][part]})
+        now = OmegaConf.create({part: OmegaConf.to_container(config[part], resolve=True)})
+        for key in dict.fromkeys([*_flat_keys(before), *_flat_keys(now)]):
+            old, new = _select(before, key), _select(now, key)
+            if old != new and not isinstance(old, DictConfig):
+                raise ConfigError(
+                    f"ckpt_path={path}: was trained with {key}={old}, not {new}; a run goes on as it began"
+                )

@@ -33,11 +33,13 @@ def main() -> None:
 
 def _job(config: DictConfig) -> float | None:
     """`train`, with the failures that have a plain reason said in one line; their tracebacks are in `status.json`."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
     from hqcnn_lab.models.classifier import TrainingDiverged
 
     try:
         return train(config)
-    except (ConfigError, FileExistsError, TrainingDiverged) as error:
+    except (ConfigError, FileExistsError, MisconfigurationException, TrainingDiverged) as error:
         # Of a sweep, Hydra prints the first failure only, and that at the end.
         print(f"error: {config.name}: {error}", file=sys.stderr, flush=True)
         raise CompactHydraException(str(error)) from None

@@ -9,9 +9,12 @@ import pytest
 import torch
 import yaml
 from conftest import tiny_config
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import OmegaConf
 
 from hqcnn_lab.build import build
-from hqcnn_lab.callbacks import Convergence
+from hqcnn_lab.callbacks import Convergence, WeightAverage
+from hqcnn_lab.config import ConfigError
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.models.classifier import TrainingDiverged
 from hqcnn_lab.train import train
@@ -138,16 +141,49 @@ def test_checkpoint_reloads_as_plain_data(run: Path) -> None:
 
 
 def test_best_checkpoint_is_scored_with_its_averaged_weights(tmp_path: Path) -> None:
-    # Regression: after a fit, Lightning's WeightAveraging put the raw weights back over the averaged ones it had just
-    # loaded for the test.
+    # Regression: for a test after a fit, Lightning's WeightAveraging puts the raw weights back over the averaged ones
+    # that were just loaded.
+    config = tiny_config(tmp_path)
+    data = build(OmegaConf.to_container(config.dataset, resolve=True))
+    parts = {name: OmegaConf.to_container(config[name], resolve=True) for name in ("model", "optim", "scheduler")}
+    model = ImageClassifier(**parts, classes=list(data.classes), image_size=16)
+    best = ModelCheckpoint(tmp_path, "best", monitor="val/accuracy", mode="max", save_on_train_epoch_end=True)
+    quiet = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(max_epochs=3, callbacks=[WeightAverage(0.9), best], **quiet)
+    trainer.fit(model, datamodule=data)
+    [scores] = trainer.test(model, datamodule=data, ckpt_path="best", weights_only=True, verbose=False)
+
+    reloaded = ImageClassifier.load_from_checkpoint(best.best_model_path, weights_only=True)
+    [expected] = pl.Trainer(**quiet).test(reloaded, datamodule=data, verbose=False)
+    assert scores["test/loss"] == pytest.approx(expected["test/loss"], rel=1e-6)
+    checkpoint = torch.load(best.best_model_path, weights_only=True)
+    reloaded.load_state_dict(checkpoint["current_model_state"])
+    [raw] = pl.Trainer(**quiet).test(reloaded, datamodule=data, verbose=False)
+    assert scores["test/loss"] != pytest.approx(raw["test/loss"], rel=1e-3)
+
+
+def test_run_may_be_scored_at_its_best_epoch(tmp_path: Path) -> None:
     train(tiny_config(tmp_path / "run", "test_checkpoint=best", "trainer.max_epochs=3"))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     model = ImageClassifier.load_from_checkpoint(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     data = build(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["dataset"])
-    data.setup()
     trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
     [scores] = trainer.test(model, datamodule=data, verbose=False)
     assert scores["test/loss"] == pytest.approx(summary["test/loss"], rel=1e-5)
+
+
+def test_checkpoint_of_another_model_or_optimizer_is_refused(run: Path, tmp_path: Path) -> None:
+    last = f"ckpt_path={run}/checkpoints/last.ckpt"
+    for override, words in {
+        "optim.lr=0.5": "was trained with optim.lr=0.012, not 0.5",
+        "model.n_circuits=3": "was trained with model.n_circuits=2, not 3",
+        "circuit.n_layers=1": "was trained with model.circuit.n_layers=2, not 1",
+        "model=cnn": "was trained with model.kernel=quantum, not classical",
+        "scheduler=none": "was trained with scheduler._target_=hqcnn_lab.optim.WarmupCosine, not None",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            train(tiny_config(tmp_path / "run", override, last))
+    assert not (tmp_path / "run").exists()
 
 
 def test_diverged_run_fails_with_its_reason(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.config import CONFIG_DIR, ConfigError, check, check_command_line
+from hqcnn_lab.config import CONFIG_DIR, check_command_line
+from hqcnn_lab.rules import ConfigError, check
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl

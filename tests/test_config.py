@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hqcnn_lab.config import CONFIG_DIR, ConfigError, check_command_line, compose
+from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.rules import ConfigError
 
 WRONG = {
     # what is typed → what the answer must name

@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 
 from hqcnn_lab.build import build
 from hqcnn_lab.callbacks import Convergence, WeightAverage
-from hqcnn_lab.config import ConfigError
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.models.classifier import TrainingDiverged
+from hqcnn_lab.rules import ConfigError
 from hqcnn_lab.train import train
 
 

@@ -1,0 +1,195 @@
+"""What a configuration may say: ranges, circuits that fit, files that are there, checkpoints that can be continued."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hqcnn_lab.build import untrusted_targets
+from hqcnn_lab.quantum.limits import ANSATZES, ENGINES, MAX_WIRES
+
+
+class ConfigError(ValueError):
+    """A value or key of the configuration that cannot be used; the message is one line that says what to do."""
+
+
+class Rule:
+    """What a value may be: a predicate, and the words that follow "must be"."""
+
+    def __init__(self, holds: Callable[[Any], bool], words: str) -> None:
+        self.holds, self.words = holds, words
+
+
+def _at_least(low: float) -> Rule:
+    return Rule(lambda x: x >= low, f"at least {low}")
+
+
+def _between(low: float, high: float) -> Rule:
+    return Rule(lambda x: low <= x < high, f"at least {low} and below {high}")
+
+
+def _one_of(choices: tuple[str, ...]) -> Rule:
+    return Rule(lambda x: x in choices, f"one of {', '.join(choices)}")
+
+
+_POSITIVE = Rule(lambda x: 0 < x < float("inf"), "a positive, finite number")
+_PROBABILITY = Rule(lambda x: 0 <= x <= 1, "between 0 and 1")
+_SHARE = Rule(lambda x: 0 < x < 1, "between 0 and 1, both excluded")
+_COUNTS = Rule(
+    lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
+)
+
+# Ranges that the types of conf/*.yaml cannot express. A key that the composed config lacks is passed over.
+RULES: dict[str, Rule] = {
+    "seed": _at_least(0),
+    "test_checkpoint": _one_of(("last", "best")),
+    "label_smoothing": _between(0, 1),
+    "dataset.batch_size": _at_least(1),
+    "dataset.image_size": Rule(lambda x: x >= 16 and x % 8 == 0, "a multiple of 8, at least 16"),
+    "dataset.n_train": _at_least(40),
+    "dataset.n_test": _at_least(4),
+    "dataset.split": _one_of(("official", "random")),
+    "dataset.split_seed": _at_least(0),
+    "dataset.val_fraction": _SHARE,
+    "dataset.augment.flip": _PROBABILITY,
+    "dataset.augment.degrees": _between(0, 181),
+    "dataset.augment.shift": _between(0, 1),
+    "dataset.augment.scale": _between(0, 1),
+    "circuit.n_layers": _at_least(1),
+    "circuit.ansatz": _one_of(ANSATZES),
+    "circuit.engine": _one_of(ENGINES),
+    "model.kernel": _one_of(("quantum", "classical")),
+    "model.widths": _COUNTS,
+    "model.n_circuits": _at_least(1),
+    "model.kernel_size": _at_least(1),
+    "model.dropout": _between(0, 1),
+    "optim.lr": _POSITIVE,
+    "optim.quantum_lr": _POSITIVE,
+    "optim.tau": _POSITIVE,
+    "optim.weight_decay": _at_least(0),
+    "optim.momentum": _between(0, 1),
+    "optim.betas": Rule(
+        lambda x: len(x) == 2 and all(0 <= b < 1 for b in x), "two numbers, each at least 0 and below 1"
+    ),
+    "optim.momentum_min": _between(0, 1),
+    "optim.momentum_max": _between(0, 1),
+    "optim.rho": _between(0, 1),
+    "optim.sigma": _between(0, 1),
+    "optim.kappa": _at_least(0),
+    "optim.power": _at_least(0),
+    "optim.gamma_min": _PROBABILITY,
+    "optim.q": _at_least(0),
+    "optim.warmup": _at_least(0),
+    "optim.eps": _POSITIVE,
+    "scheduler.warmup": _between(0, 1),
+    "trainer.max_epochs": _at_least(1),
+    "trainer.accumulate_grad_batches": _at_least(1),
+    "trainer.log_every_n_steps": _at_least(1),
+    "trainer.precision": _one_of(("32-true", "bf16-mixed", "16-mixed")),
+    "callbacks.weight_average.decay": _between(0, 1),
+}
+
+
+def check(config: DictConfig) -> None:
+    """Raise `ConfigError` for the first value of a composed config that cannot work: ranges, wires, files."""
+    for key, rule in RULES.items():
+        value = select(config, key)
+        if value is not None and not _holds(rule, value):
+            raise ConfigError(f"{key}={value}: must be {rule.words}")
+    for key, target in untrusted_targets(OmegaConf.to_container(config, resolve=False)):
+        raise ConfigError(
+            f"{key}={target}: refused, a config may only build this lab's, Lightning's and torch.optim's classes"
+        )
+    if config.test_checkpoint == "best" and not config.callbacks.get("best_checkpoint"):
+        raise ConfigError(
+            "test_checkpoint=best: needs callbacks.best_checkpoint, which is null; use test_checkpoint=last"
+        )
+    _check_circuit(config)
+    _check_device(config.trainer.accelerator)
+    _check_files(config)
+
+
+def _holds(rule: Rule, value: Any) -> bool:
+    try:
+        return bool(rule.holds(value))
+    except TypeError:  # the wrong type for the comparison is the wrong value
+        return False
+
+
+def _check_circuit(config: DictConfig) -> None:
+    circuit, limit = config.circuit, MAX_WIRES[config.circuit.engine]
+    if not isinstance(circuit.n_wires, int) or not 1 <= circuit.n_wires <= limit:
+        raise ConfigError(
+            f"circuit.n_wires={circuit.n_wires}: must be a whole number from 1 to {limit}, "
+            f"the most that circuit.engine={circuit.engine} can hold"
+        )
+    patch = config.model.kernel_size**2
+    if circuit.n_wires % patch:
+        raise ConfigError(
+            f"circuit.n_wires={circuit.n_wires}: must be a multiple of model.kernel_size² = {patch}, "
+            "a wire for each position of the patch; model.kernel_size=1 takes any number of wires"
+        )
+
+
+def _check_device(accelerator: str) -> None:
+    if accelerator in ("gpu", "cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ConfigError(f"trainer.accelerator={accelerator}: torch finds no GPU here; use trainer=default")
+
+
+def _check_files(config: DictConfig) -> None:
+    if "root" in config.dataset:
+        from hqcnn_lab.data.layout import find_images
+
+        try:
+            find_images(config.dataset.root)
+        except ValueError as error:
+            raise ConfigError(f"dataset.root={config.dataset.root}: {error}") from None
+    if config.ckpt_path is not None:
+        _check_checkpoint(config.ckpt_path, config)
+
+
+def _check_checkpoint(path: str, config: DictConfig) -> None:
+    """A checkpoint to continue from must be whole, plain data, and of the very model and optimizer asked for."""
+    if not Path(path).is_file():
+        raise ConfigError(
+            f"ckpt_path={path}: there is no such file; a run folder keeps its own in checkpoints/last.ckpt"
+        )
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        # Whatever torch, zipfile or pickle call it, to the user it is one thing: this file cannot be read.
+        raise ConfigError(
+            f"ckpt_path={path}: not a readable checkpoint, truncated or not one ({first_line(error)[:80]})"
+        ) from None
+    if not {"state_dict", "optimizer_states", "loops", "hyper_parameters"} <= set(checkpoint):
+        raise ConfigError(f"ckpt_path={path}: holds weights but no optimizer and loop state, so it cannot be continued")
+    for part in ("model", "optim", "scheduler"):
+        before = OmegaConf.create({part: checkpoint["hyper_parameters"][part]})
+        now = OmegaConf.create({part: OmegaConf.to_container(config[part], resolve=True)})
+        for key in dict.fromkeys([*flat_keys(before), *flat_keys(now)]):
+            old, new = select(before, key), select(now, key)
+            if old != new and not isinstance(old, DictConfig):
+                raise ConfigError(
+                    f"ckpt_path={path}: was trained with {key}={old}, not {new}; a run goes on as it began"
+                )
+
+
+def flat_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in node:
+        yield f"{prefix}{key}"
+        if not OmegaConf.is_interpolation(node, key) and isinstance(node._get_node(key), DictConfig) and node[key]:
+            yield from flat_keys(node[key], f"{prefix}{key}.")
+
+
+def select(config: DictConfig, key: str) -> Any:
+    return OmegaConf.select(config, key, throw_on_resolution_failure=False)
+
+
+def first_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n\n")[0].split())

@@ -19,7 +19,6 @@ from hqcnn_lab.rules import ConfigError, check, first_line, flat_keys, select
 _INSIDE = Path(__file__).parent / "conf"
 CONFIG_DIR = _INSIDE if _INSIDE.is_dir() else Path(__file__).parents[1] / "conf"
 
-
 _FREE_TYPES = ("trainer.devices", "optim.tau")  # a number, a list or "auto"; a number or null
 
 

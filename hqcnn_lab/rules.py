@@ -43,6 +43,7 @@ _COUNTS = Rule(
 # Ranges that the types of conf/*.yaml cannot express. A key that the composed config lacks is passed over.
 RULES: dict[str, Rule] = {
     "seed": _at_least(0),
+    "monitor": _one_of(("val/accuracy", "val/macro_f1", "val/auroc")),
     "test_checkpoint": _one_of(("last", "best")),
     "label_smoothing": _between(0, 1),
     "dataset.batch_size": _at_least(1),

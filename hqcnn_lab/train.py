@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -11,12 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config import CONFIG_DIR, check_command_line
 from hqcnn_lab.rules import ConfigError, check
-
-if TYPE_CHECKING:
-    import lightning.pytorch as pl
-
-    from hqcnn_lab.data import ImageDataModule
-    from hqcnn_lab.models import ImageClassifier
 
 
 def main() -> None:
@@ -78,6 +72,7 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
 
     from hqcnn_lab.build import build
     from hqcnn_lab.models import ImageClassifier
+    from hqcnn_lab.summary import after_fit, after_test, print_result
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
     data = build(plain["dataset"])
@@ -105,77 +100,15 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     callbacks = [build(spec) for spec in plain["callbacks"].values() if spec]
     trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers)
     trainer.fit(model, datamodule=data, ckpt_path=plain["ckpt_path"], weights_only=True)
-    summary = _after_fit(trainer, model, data)
+    summary = after_fit(trainer, data)
     # After a fit the model holds the last epoch's weights, averaged where that is on.
     best = trainer.checkpoint_callback.best_model_path if plain["test_checkpoint"] == "best" else None
     trainer.test(model, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
-    summary |= _after_test(trainer, model, data)
+    summary |= after_test(trainer, model, data)
     record.write_predictions(data.names, data.labels, list(data.classes), model.predictions)
     _mirror_summary(loggers, summary)
-    _print_result(summary, record)
+    print_result(summary, record.folder)
     return summary
-
-
-def _after_fit(trainer: "pl.Trainer", model: "ImageClassifier", data: "ImageDataModule") -> dict[str, Any]:
-    """Training's share of the summary: validation of the last epoch, convergence, sizes."""
-    from hqcnn_lab.callbacks import Convergence
-
-    convergence = next((c for c in trainer.callbacks if isinstance(c, Convergence)), None)
-    sizes = {"quantum": 0, "classical": 0}
-    for group in trainer.optimizers[0].param_groups:
-        sizes[group["group"]] += sum(p.numel() for p in group["params"])
-    return {
-        **{
-            name: value.item()
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(("train/", "val/"))
-        },
-        **(convergence.summary() if convergence else {}),
-        **{f"params/{name}": size for name, size in sizes.items()},
-        **{f"images/{part}": len(indices) for part, indices in zip(data.split._fields, data.split, strict=True)},
-        "images/skipped": len(data.skipped),
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
-    }
-
-
-def _after_test(trainer: "pl.Trainer", model: "ImageClassifier", data: "ImageDataModule") -> dict[str, Any]:
-    """The test's share of the summary, beside the accuracy of a nearest neighbour, which learns nothing."""
-    from hqcnn_lab.analysis.neighbour import nearest_neighbour_accuracy
-
-    seen = list(data.split.train) + list(data.split.val)
-    test = data.split.test
-    neighbour = nearest_neighbour_accuracy(data.images[seen], data.labels[seen], data.images[test], data.labels[test])
-    return {
-        **{name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")},
-        "test/confusion_matrix": model.confusion_matrix,
-        "baseline/nearest_neighbour_accuracy": neighbour,
-    }
-
-
-def _print_result(summary: dict[str, Any], record: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from hqcnn_lab.analysis.interval import wilson_interval
-
-    n_test = sum(map(sum, summary["test/confusion_matrix"].tolist()))
-    low, high = wilson_interval(round(summary["test/accuracy"] * n_test), n_test)
-    interval = f"{100 * low:.1f} to {100 * high:.1f}"
-    rows = {
-        "test accuracy": f"{100 * summary['test/accuracy']:.2f} %  (95 % interval {interval}, {n_test} images)",
-        "nearest neighbour": f"{100 * summary['baseline/nearest_neighbour_accuracy']:.2f} %  (learns nothing)",
-        "test macro F1": f"{summary['test/macro_f1']:.4f}",
-        "test AUROC": f"{summary['test/auroc']:.4f}",
-        "validation accuracy": f"{100 * summary['val/accuracy']:.2f} %",
-        "parameters": f"{summary['params/classical']:,} classical, {summary['params/quantum']:,} quantum",
-        "training": f"{summary['epochs']} epochs, {summary.get('seconds/epoch', float('nan')):.1f} s each",
-        "run folder": str(record.folder),
-    }
-    table = Table(show_header=False, box=None, padding=(0, 2))
-    for name, value in rows.items():
-        table.add_row(name, value)
-    Console(soft_wrap=True).print(table)
 
 
 def _mirror_summary(loggers: list[Any], summary: dict[str, Any]) -> None:

@@ -18,6 +18,10 @@ TRUSTED = (
 )
 
 
+class BuildError(ValueError):
+    """A spec that no object can or may be built from; the message says which and why."""
+
+
 def untrusted_targets(spec: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Yield `(key, target)` for every `_target_` in a nested config that is not a class of a `TRUSTED` module."""
     if isinstance(spec, Mapping):
@@ -41,10 +45,14 @@ def _is_trusted(target: object) -> bool:
 def build(spec: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
     """Instantiate `spec["_target_"]` with the rest of `spec` and `kwargs`; nested dicts are passed on as they are.
 
-    Raises `ValueError` where a target is not a class of a `TRUSTED` module.
+    Raises `BuildError` where a target is not a class of a `TRUSTED` module, or does not take these arguments.
     """
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
     for key, target in untrusted_targets(spec):
-        raise ValueError(f"{key}={target} is refused: a config may only build classes of {', '.join(TRUSTED)}")
-    return instantiate(dict(spec), *args, _recursive_=False, _convert_="all", **kwargs)
+        raise BuildError(f"{key}={target} is refused: a config may only build classes of {', '.join(TRUSTED)}")
+    try:
+        return instantiate(dict(spec), *args, _recursive_=False, _convert_="all", **kwargs)
+    except InstantiationException as error:
+        raise BuildError(f"{spec['_target_']}: {error.__cause__ or error}") from error

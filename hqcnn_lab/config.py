@@ -19,6 +19,7 @@ from hqcnn_lab.rules import ConfigError, check, first_line, flat_keys, select
 _INSIDE = Path(__file__).parent / "conf"
 CONFIG_DIR = _INSIDE if _INSIDE.is_dir() else Path(__file__).parents[1] / "conf"
 
+_QUOTING = "a value with , = or a space in it goes in quotes: \"key='a value'\""
 _FREE_TYPES = ("trainer.devices", "optim.tau")  # a number, a list or "auto"; a number or null
 
 
@@ -33,7 +34,7 @@ def compose(overrides: list[str]) -> DictConfig:
         return hydra_compose("config", overrides)
 
 
-def check_command_line(overrides: list[str]) -> None:
+def check_command_line(overrides: list[str], multirun: bool = True) -> None:
     """Raise `ConfigError` for the first wrong override; of a sweep, every swept value is tried, one key at a time."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -43,7 +44,9 @@ def check_command_line(overrides: list[str]) -> None:
         try:
             parsed.append(OverridesParser.create().parse_override(line))
         except HydraException as error:
-            raise ConfigError(f"{line}: not of the form key=value ({str(error).splitlines()[0]})") from None
+            raise ConfigError(f"{line}: not of the form key=value ({str(error).splitlines()[0]}); {_QUOTING}") from None
+        if parsed[-1].is_sweep_override() and not multirun:
+            raise ConfigError(f"{line}: several values need -m, which makes a sweep of them; {_QUOTING}")
     values = [list(_choices(override)) for override in parsed]
     first = [choices[0] for choices in values]
     _check(parsed, first)
@@ -53,10 +56,12 @@ def check_command_line(overrides: list[str]) -> None:
 
 
 def _choices(override: Any) -> Iterator[str]:
-    if override.is_sweep_override() and not override.is_interval_sweep():
-        from hydra.core.override_parser.types import Transformer
+    from hydra.core.override_parser.types import Glob, Transformer
 
-        prefix = override.input_line.split("=", 1)[0]
+    prefix = override.input_line.split("=", 1)[0]
+    if isinstance(override.value(), Glob):
+        yield from (f"{prefix}={choice}" for choice in override.value().filter(_options(override.key_or_group)))
+    elif override.is_sweep_override() and not override.is_interval_sweep():
         yield from (f"{prefix}={choice}" for choice in override.sweep_iterator(transformer=Transformer.encode))
     else:
         yield override.input_line
@@ -69,7 +74,9 @@ def _check(parsed: list[Any], lines: list[str]) -> None:
 
     is_choice = [(CONFIG_DIR / o.key_or_group).is_dir() or o.key_or_group.startswith("hydra") for o in parsed]
     for override, line, choice in zip(parsed, lines, is_choice, strict=True):
-        if choice and not override.key_or_group.startswith("hydra") and not override.is_delete():
+        if choice and not override.key_or_group.startswith("hydra"):
+            if override.is_delete():
+                raise ConfigError(f"{line}: every group is needed; choose one of {', '.join(_options(line[1:]))}")
             _check_choice(override.key_or_group, line.split("=", 1)[1])
     try:
         reference = compose([line for line, choice in zip(lines, is_choice, strict=True) if choice])
@@ -86,9 +93,13 @@ def _check(parsed: list[Any], lines: list[str]) -> None:
     check(config)
 
 
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
+
+
 def _check_choice(group: str, value: str) -> None:
-    options = sorted(p.stem for p in (CONFIG_DIR / group).glob("*.yaml"))
-    if value not in options and value != "null":
+    options = _options(group)
+    if value not in options:
         raise ConfigError(f"{group}={value}: there is no such choice; {group} is one of {', '.join(options)}")
 
 

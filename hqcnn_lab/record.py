@@ -26,18 +26,23 @@ class RunRecord:
     """Writes one run's folder; W&B and others may mirror it, nothing is known only to them.
 
     `status.json` is there from the first second: `running`, then `finished` or `failed` with the error. A folder that
-    already holds a run is refused. Each file appears by a rename, so a reader never sees half of one.
+    already holds a run is refused. Each file written here appears by a rename, so a reader never sees half of one;
+    `metrics.csv`, which Lightning's CSVLogger appends to, grows.
     """
 
-    def __init__(self, folder: str | Path, config: DictConfig) -> None:
+    def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        if (self.folder / "status.json").exists():
-            raise FileExistsError(
-                f"{self.folder} already holds a run; runs are never overwritten, choose another folder"
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._started = datetime.now(UTC)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            (self.folder / "status.json").open("x").close()  # of two runs that start together, one gets the folder
+        except FileExistsError:
+            message = f"{self.folder} already holds a run; runs are never overwritten, choose another folder"
+            raise FileExistsError(message) from None
         self._set_status("running")
+
+    def describe(self, config: DictConfig) -> None:
+        """Write what is about to run, and on what."""
         self.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
         self.write_json("environment.json", environment())
 

@@ -1,5 +1,7 @@
 """What a configuration may say: ranges, circuits that fit, files that are there, checkpoints that can be continued."""
 
+import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
-from hqcnn_lab.quantum.limits import ANSATZES, ENGINES, MAX_WIRES
+from hqcnn_lab.quantum.limits import ANSATZES, ENGINES, MAX_WIRES, bytes_per_sample
 
 
 class ConfigError(ValueError):
@@ -36,16 +38,22 @@ def _one_of(choices: tuple[str, ...]) -> Rule:
 _POSITIVE = Rule(lambda x: 0 < x < float("inf"), "a positive, finite number")
 _PROBABILITY = Rule(lambda x: 0 <= x <= 1, "between 0 and 1")
 _SHARE = Rule(lambda x: 0 < x < 1, "between 0 and 1, both excluded")
+_BATCHES = Rule(
+    lambda x: x >= 1 if isinstance(x, int) else 0 < x <= 1, "a whole number of batches, or a share up to 1.0 of them"
+)
+_PATH = Rule(lambda x: isinstance(x, str), "a path; put a number in quotes")
 _COUNTS = Rule(
     lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
 )
 
 # Ranges that the types of conf/*.yaml cannot express. A key that the composed config lacks is passed over.
 RULES: dict[str, Rule] = {
-    "seed": _at_least(0),
+    "seed": Rule(lambda x: 0 <= x < 2**32, "at least 0 and below 2³²"),
+    "ckpt_path": _PATH,
     "monitor": _one_of(("val/accuracy", "val/macro_f1", "val/auroc")),
     "test_checkpoint": _one_of(("last", "best")),
     "label_smoothing": _between(0, 1),
+    "dataset.root": _PATH,
     "dataset.batch_size": _at_least(1),
     "dataset.image_size": Rule(lambda x: x >= 16 and x % 8 == 0, "a multiple of 8, at least 16"),
     "dataset.n_train": _at_least(40),
@@ -84,11 +92,21 @@ RULES: dict[str, Rule] = {
     "optim.warmup": _at_least(0),
     "optim.eps": _POSITIVE,
     "scheduler.warmup": _between(0, 1),
+    "scheduler.total_steps": Rule(lambda x: False, "null; it is filled in, from trainer.max_epochs"),
     "trainer.max_epochs": _at_least(1),
     "trainer.accumulate_grad_batches": _at_least(1),
     "trainer.log_every_n_steps": _at_least(1),
+    "trainer.gradient_clip_val": _POSITIVE,
+    "trainer.limit_train_batches": _BATCHES,
+    "trainer.limit_val_batches": _BATCHES,
+    "trainer.limit_test_batches": _BATCHES,
+    "trainer.devices": Rule(
+        lambda x: x == 1 or (not isinstance(x, int | str) and len(x) == 1),
+        "1, or a list that names one device; several are not supported yet",
+    ),
     "trainer.precision": _one_of(("32-true", "bf16-mixed", "16-mixed")),
     "callbacks.weight_average.decay": _between(0, 1),
+    "callbacks.convergence.levels": Rule(lambda x: all(0 < level <= 1 for level in x), "shares between 0 and 1"),
 }
 
 
@@ -125,12 +143,35 @@ def _check_circuit(config: DictConfig) -> None:
             f"circuit.n_wires={circuit.n_wires}: must be a whole number from 1 to {limit}, "
             f"the most that circuit.engine={circuit.engine} can hold"
         )
+    need, have = _batch_bytes(config), _memory_bytes()
+    if config.trainer.accelerator in ("auto", "cpu") and need > have:
+        raise ConfigError(
+            f"circuit.n_wires={circuit.n_wires}: one batch needs about {need / 2**30:.0f} GiB and this machine has "
+            f"{have / 2**30:.0f}; fewer wires, layers, model.n_circuits or a smaller dataset.batch_size"
+        )
     patch = config.model.kernel_size**2
     if circuit.n_wires % patch:
         raise ConfigError(
             f"circuit.n_wires={circuit.n_wires}: must be a multiple of model.kernel_size² = {patch}, "
             "a wire for each position of the patch; model.kernel_size=1 takes any number of wires"
         )
+
+
+def _batch_bytes(config: DictConfig) -> float:
+    """Memory that the circuits of one training batch keep for the backward pass."""
+    circuit, model, dataset = config.circuit, config.model, config.dataset
+    if model.kernel != "quantum":
+        return 0
+    side = dataset.image_size / 2 ** len(model.widths) / model.kernel_size
+    n_samples = model.n_circuits * dataset.batch_size * max(side, 1) ** 2
+    return n_samples * bytes_per_sample(circuit.n_wires, circuit.n_layers, circuit.engine)
+
+
+def _memory_bytes() -> float:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not every system tells
+        return math.inf
 
 
 def _check_device(accelerator: str) -> None:
@@ -168,17 +209,28 @@ def _check_checkpoint(path: str, config: DictConfig) -> None:
         raise ConfigError(
             f"ckpt_path={path}: not a readable checkpoint, truncated or not one ({first_line(error)[:80]})"
         ) from None
-    if not {"state_dict", "optimizer_states", "loops", "hyper_parameters"} <= set(checkpoint):
-        raise ConfigError(f"ckpt_path={path}: holds weights but no optimizer and loop state, so it cannot be continued")
-    for part in ("model", "optim", "scheduler"):
-        before = OmegaConf.create({part: checkpoint["hyper_parameters"][part]})
-        now = OmegaConf.create({part: OmegaConf.to_container(config[part], resolve=True)})
-        for key in dict.fromkeys([*flat_keys(before), *flat_keys(now)]):
-            old, new = select(before, key), select(now, key)
-            if old != new and not isinstance(old, DictConfig):
-                raise ConfigError(
-                    f"ckpt_path={path}: was trained with {key}={old}, not {new}; a run goes on as it began"
-                )
+    checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
+    past = checkpoint.get("hyper_parameters", {})
+    if not {"optimizer_states", "loops", "epoch"} <= set(checkpoint) or not {"model", "optim", "scheduler"} <= set(
+        past
+    ):
+        raise ConfigError(f"ckpt_path={path}: has no model, optimizer and loop state, so it cannot be continued")
+    if checkpoint["epoch"] + 1 >= config.trainer.max_epochs:
+        raise ConfigError(
+            f"ckpt_path={path}: its {checkpoint['epoch'] + 1} epochs are trained; "
+            f"trainer.max_epochs={config.trainer.max_epochs} leaves none to do"
+        )
+    if ("current_model_state" in checkpoint) != bool(config.callbacks.get("weight_average")):
+        raise ConfigError(
+            f"ckpt_path={path}: callbacks.weight_average must be on, or null, as it was when this was written"
+        )
+    same = {part: OmegaConf.to_container(config[part], resolve=True) for part in ("model", "optim", "scheduler")}
+    now = OmegaConf.create(same | {"label_smoothing": config.label_smoothing})
+    before = OmegaConf.create({key: past.get(key) for key in now})
+    for key in dict.fromkeys([*flat_keys(before), *flat_keys(now)]):
+        old, new = select(before, key), select(now, key)
+        if old != new and not isinstance(old, DictConfig):
+            raise ConfigError(f"ckpt_path={path}: was trained with {key}={old}, not {new}; ask for the same again")
 
 
 def flat_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:

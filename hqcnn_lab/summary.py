@@ -57,7 +57,7 @@ def print_result(summary: dict[str, Any], folder: Path) -> None:
         "nearest neighbour": f"{100 * summary['baseline/nearest_neighbour_accuracy']:.2f} %  (learns nothing)",
         "test macro F1": f"{summary['test/macro_f1']:.4f}",
         "test AUROC": f"{summary['test/auroc']:.4f}",
-        "validation accuracy": f"{100 * summary['val/accuracy']:.2f} %",
+        "validation accuracy": f"{100 * summary.get('val/accuracy', float('nan')):.2f} %",
         "parameters": f"{summary['params/classical']:,} classical, {summary['params/quantum']:,} quantum",
         "training": f"{summary['epochs']} epochs, {summary.get('seconds/epoch', float('nan')):.1f} s each",
         "run folder": str(folder),

@@ -1,16 +1,19 @@
 """Train and test one model, or a sweep of them: `python -m hqcnn_lab.train --help`."""
 
 import os
+import signal
 import sys
 from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config import CONFIG_DIR, check_command_line
-from hqcnn_lab.rules import ConfigError, check
+from hqcnn_lab.rules import ConfigError, check, first_line
 
 
 def main() -> None:
@@ -20,9 +23,11 @@ def main() -> None:
     foreign_config = arguments.config_path or arguments.config_name or arguments.config_dir
     if not asks_for_help and not foreign_config:
         try:
-            check_command_line(arguments.overrides)
+            check_command_line(arguments.overrides, arguments.multirun)
         except ConfigError as error:
             sys.exit(f"error: {error}")
+    # A job that is told to end says so in its status and its exit code; Lightning's own handler would exit with 0.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job)()
 
 
@@ -30,14 +35,19 @@ def _job(config: DictConfig) -> float | None:
     """`train`, with the failures that have a plain reason said in one line; their tracebacks are in `status.json`."""
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+    from hqcnn_lab.build import BuildError
+    from hqcnn_lab.data.datamodule import UnusableData
     from hqcnn_lab.models.classifier import TrainingDiverged
 
     try:
         return train(config)
-    except (ConfigError, FileExistsError, MisconfigurationException, TrainingDiverged) as error:
+    except (BuildError, ConfigError, MisconfigurationException, OSError, TrainingDiverged, UnusableData) as error:
+        message = f"error: {config.name}: {first_line(error)}"
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            sys.exit(message)
         # Of a sweep, Hydra prints the first failure only, and that at the end.
-        print(f"error: {config.name}: {error}", file=sys.stderr, flush=True)
-        raise CompactHydraException(str(error)) from None
+        print(message, file=sys.stderr, flush=True)
+        raise CompactHydraException(message) from None
 
 
 def train(config: DictConfig) -> float | None:
@@ -45,21 +55,21 @@ def train(config: DictConfig) -> float | None:
 
     Whatever is raised on the way is written to `status.json` and raised again.
     """
-    check(config)
     import lightning.pytorch as pl
 
     from hqcnn_lab.record import RunRecord
 
     _quiet_libraries()
-
-    record = RunRecord(config.paths.output_dir, config)
+    record = RunRecord(config.paths.output_dir)
     failed = True
     try:
+        check(config)
+        record.describe(config)
         pl.seed_everything(config.seed, workers=True, verbose=False)
         summary = _fit_and_test(config, record)
         record.finish(summary)
         failed = False
-        return summary[config.monitor]
+        return summary.get(config.monitor)
     except BaseException as error:
         record.fail(error)
         raise

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hqcnn_lab.build import build, untrusted_targets
+from hqcnn_lab.build import BuildError, build, untrusted_targets
 
 
 @pytest.mark.parametrize(
@@ -25,14 +25,20 @@ from hqcnn_lab.build import build, untrusted_targets
     ],
 )
 def test_foreign_targets_are_refused(target: object) -> None:
-    with pytest.raises(ValueError, match="is refused"):
+    with pytest.raises(BuildError, match="is refused"):
         build({"_target_": target})
     assert list(untrusted_targets({"a": [{"b": {"_target_": target}}]})) == [("a[0].b._target_", target)]
 
 
 def test_a_target_hidden_in_an_argument_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"foreach\._target_=os\.system is refused"):
+    with pytest.raises(BuildError, match=r"foreach\._target_=os\.system is refused"):
         build({"_target_": "torch.optim.SGD", "foreach": {"_target_": "os.system"}})
+
+
+def test_an_argument_that_a_class_refuses_is_named() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(BuildError, match=r"hqcnn_lab\.optim\.GVCO: GVCO: rho must be in"):
+        build({"_target_": "hqcnn_lab.optim.GVCO", "rho": 2.0}, [parameter])
 
 
 def test_own_and_library_classes_are_built_with_plain_arguments() -> None:

@@ -41,7 +41,19 @@ WRONG = {
     "ckpt_path=nowhere.ckpt": "there is no such file",
     "trainer._target_=os.system": "trainer._target_=os.system: refused",
     "+optim.hook._target_=os.system": "optim.hook._target_=os.system: refused",
-    "a=[": "a=[",
+    "a=[": "a=[: not of the form key=value",
+    "optim=null": "optim=null: there is no such choice",
+    "scheduler=null": "scheduler is one of cosine, none",
+    "~circuit": "every group is needed",
+    "seed=99999999999": "below 2³²",
+    "ckpt_path=5": "must be a path",
+    "trainer.limit_val_batches=0": "must be a whole number of batches, or a share",
+    "trainer.limit_train_batches=2.5": "must be a whole number of batches, or a share",
+    "trainer.devices=2": "several are not supported yet",
+    "trainer.gradient_clip_val=-1": "must be a positive",
+    "scheduler.total_steps=7": "filled in, from trainer.max_epochs",
+    "callbacks.convergence.levels=[90]": "shares between 0 and 1",
+    "monitor=val/loss": "must be one of val/accuracy",
 }
 
 
@@ -65,8 +77,9 @@ def test_every_swept_value_is_checked_before_the_first_job() -> None:
     [
         [],
         ["optim=gvco,adam,sgd", "seed=0,1,2"],
+        ["optim=glob(*)"],
         ["seed=range(0,3)"],
-        ["optim.lr=1", "trainer.limit_train_batches=5", "trainer.devices=auto", "trainer.precision=bf16-mixed"],
+        ["optim.lr=1", "trainer.limit_train_batches=5", "trainer.devices=[0]", "trainer.precision=bf16-mixed"],
         ["callbacks.weight_average=null", "dataset.augment=null", "+trainer.overfit_batches=1"],
         ["model=cnn", "circuit.n_wires=6", "model.kernel_size=1"],
         ["hydra.sweep.dir=elsewhere", "~callbacks.progress"],
@@ -75,6 +88,18 @@ def test_every_swept_value_is_checked_before_the_first_job() -> None:
 )
 def test_right_values_pass(overrides: list[str]) -> None:
     check_command_line(overrides)
+
+
+def test_several_values_need_a_sweep() -> None:
+    with pytest.raises(ConfigError, match="several values need -m"):
+        check_command_line(["seed=0,1"], multirun=False)
+
+
+def test_a_batch_that_memory_cannot_hold_is_refused() -> None:
+    wide = ["circuit.n_wires=16", "dataset.batch_size=4096", "model.n_circuits=256"]
+    with pytest.raises(ConfigError, match=r"one batch needs about \d+ GiB and this machine has \d+"):
+        check_command_line(wide)
+    check_command_line([*wide, "model=cnn"])
 
 
 def test_dataset_folder_is_looked_at(tmp_path: Path, kaggle_root: Path) -> None:
@@ -99,7 +124,11 @@ def test_truncated_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": torch.zeros(1000)}}, whole)
     torn.write_bytes(whole.read_bytes()[:2000])
     torch.save({"state_dict": {}, "optimizer_states": [], "loops": {}, "x": Path("a planted object")}, pickled)
-    for path, words in {torn: "not a readable", pickled: "not a readable", whole: "no optimizer"}.items():
+    for path, words in {
+        torn: "not a readable",
+        pickled: "not a readable",
+        whole: "no model, optimizer and loop state",
+    }.items():
         with pytest.raises(ConfigError, match=words) as error:
             check_command_line([f"ckpt_path={path}"])
         assert "\n" not in str(error.value)

@@ -87,6 +87,32 @@ def test_one_failing_job_leaves_the_others_whole(tmp_path: Path) -> None:
     assert [(path.parent / "summary.json").exists() for path in runs] == [True, False, True]
 
 
+def test_job_refused_for_a_combination_says_so_in_its_folder(tmp_path: Path) -> None:
+    run = command(
+        *("-m", "model.kernel_size=1,2", "circuit.n_wires=4,6", "logger=none", *SMALL, "hydra.sweep.dir=sweep"),
+        cwd=tmp_path,
+    )
+    # Each value is right in itself, with the first of the others; the fourth job's pair is not.
+    assert run.returncode != 0
+    runs = sorted((tmp_path / "sweep").glob("*/status.json"))
+    assert [status_of(path.parent)["status"] for path in runs] == ["finished", "finished", "finished", "failed"]
+    assert "multiple of model.kernel_size² = 4" in status_of(runs[3].parent)["error"]
+
+
+def test_terminated_run_says_so(tmp_path: Path) -> None:
+    # Regression: Lightning's handler ended a terminated run with exit status 0, as if it had finished.
+    arguments = [sys.executable, "-m", "hqcnn_lab.train", *TINY_PHANTOM, "trainer.max_epochs=100000", "logger=none"]
+    process = subprocess.Popen([*arguments, "hydra.run.dir=run"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith("epoch 3/"):
+            break
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert (status_of(tmp_path / "run")["status"], status_of(tmp_path / "run")["error"]) == ("failed", "interrupted")
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").exists()
+
+
 def test_wandb_run_of_a_failed_job_is_closed_as_failed(tmp_path: Path) -> None:
     command("optim=sgd", "optim.lr=1e30", *SMALL, "hydra.run.dir=run", cwd=tmp_path)
     [end] = [record for record in wandb_records(tmp_path / "run") if record["type"] == "exit"]

@@ -12,8 +12,11 @@ from conftest import tiny_config
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import OmegaConf
 
+from hqcnn_lab import summary
 from hqcnn_lab.build import build
 from hqcnn_lab.callbacks import Convergence, WeightAverage
+from hqcnn_lab.data import ImageDataModule
+from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.models.classifier import TrainingDiverged
 from hqcnn_lab.rules import ConfigError
@@ -97,7 +100,7 @@ def test_gvco_controls_stay_in_their_bounds(run: Path) -> None:
 def test_resumed_run_equals_an_uninterrupted_one(optim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Regression: Lightning makes the first iterator after a resume before it tells the sampler the epoch, and dropout
     # and augmentation drew on whatever the generator had come to.
-    overrides = [f"optim={optim}", "trainer.max_epochs=4", "trainer.log_every_n_steps=2"]
+    overrides = [f"optim={optim}", "trainer.max_epochs=4", "trainer.log_every_n_steps=2", "test_checkpoint=best"]
     train(tiny_config(tmp_path / "whole", *overrides))
     with monkeypatch.context() as patch:
         patch.setattr(Convergence, "on_train_epoch_start", _interrupt_at_epoch_2)
@@ -117,8 +120,33 @@ def test_resumed_run_equals_an_uninterrupted_one(optim: str, tmp_path: Path, mon
     for key in ("state_dict", "current_model_state"):
         assert all(torch.equal(whole[key][name], tensor) for name, tensor in resumed[key].items())
     whole, resumed = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "resumed"))
+    assert best_epoch(tmp_path / "whole") == best_epoch(tmp_path / "resumed")
     timeless = {key for key in whole if "seconds" not in key}
     assert {key: whole[key] for key in timeless} == {key: resumed[key] for key in timeless}
+
+
+def best_epoch(run: Path) -> int:
+    return torch.load(run / "checkpoints/best.ckpt", weights_only=True)["epoch"]
+
+
+def test_resumed_run_remembers_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Regression: in its new folder Lightning's ModelCheckpoint forgets the best score, and a later epoch became it.
+    overrides = ["optim=sgd", "scheduler=none", "trainer.max_epochs=4", "test_checkpoint=best"]
+    accuracies = iter([0.3, 0.9, 0.5, 0.6])
+
+    log = ImageClassifier.log
+
+    def scripted(self: ImageClassifier, name: str, value: object, **options: object) -> None:
+        log(self, name, next(accuracies) if name == "val/accuracy" else value, **options)
+
+    monkeypatch.setattr(ImageClassifier, "log", scripted)
+    with monkeypatch.context() as patch:
+        patch.setattr(Convergence, "on_train_epoch_start", _interrupt_at_epoch_2)
+        with pytest.raises(ConnectionAbortedError):
+            train(tiny_config(tmp_path / "cut", *overrides))
+    train(tiny_config(tmp_path / "resumed", *overrides, f"ckpt_path={tmp_path}/cut/checkpoints/last.ckpt"))
+    assert best_epoch(tmp_path / "resumed") == 1
+    assert json.loads((tmp_path / "resumed" / "summary.json").read_text())["val/best_epoch"] == 2
 
 
 def _interrupt_at_epoch_2(self: Convergence, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -172,18 +200,31 @@ def test_run_may_be_scored_at_its_best_epoch(tmp_path: Path) -> None:
     assert scores["test/loss"] == pytest.approx(summary["test/loss"], rel=1e-5)
 
 
-def test_checkpoint_of_another_model_or_optimizer_is_refused(run: Path, tmp_path: Path) -> None:
+def test_a_run_of_other_settings_cannot_be_continued(run: Path, tmp_path: Path) -> None:
     last = f"ckpt_path={run}/checkpoints/last.ckpt"
-    for override, words in {
+    wrong = {
         "optim.lr=0.5": "was trained with optim.lr=0.012, not 0.5",
         "model.n_circuits=3": "was trained with model.n_circuits=2, not 3",
         "circuit.n_layers=1": "was trained with model.circuit.n_layers=2, not 1",
         "model=cnn": "was trained with model.kernel=quantum, not classical",
         "scheduler=none": "was trained with scheduler._target_=hqcnn_lab.optim.WarmupCosine, not None",
-    }.items():
+        "label_smoothing=0.2": "was trained with label_smoothing=0.05, not 0.2",
+        "callbacks.weight_average=null": "callbacks.weight_average must be on",
+        "trainer.max_epochs=3": "its 3 epochs are trained",
+    }
+    for index, (override, words) in enumerate(wrong.items()):
+        config = tiny_config(tmp_path / str(index), "trainer.max_epochs=5", last, override)
         with pytest.raises(ConfigError, match=words):
-            train(tiny_config(tmp_path / "run", override, last))
-    assert not (tmp_path / "run").exists()
+            train(config)
+
+
+@pytest.mark.parametrize("override", ["dataset.split_seed=5", "dataset.n_train=120", "seed=3", "dataset.n_test=28"])
+def test_a_run_on_other_images_cannot_be_continued(override: str, run: Path, tmp_path: Path) -> None:
+    # Regression: images that are in test now may have been trained on before.
+    last = f"ckpt_path={run}/checkpoints/last.ckpt"
+    with pytest.raises(UnusableData, match="other images, another split or another seed"):
+        train(tiny_config(tmp_path / "run", override, "trainer.max_epochs=5", last))
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "failed"
 
 
 def test_diverged_run_fails_with_its_reason(tmp_path: Path) -> None:
@@ -220,7 +261,58 @@ def test_quantum_group_may_have_a_learning_rate_of_its_own(tmp_path: Path) -> No
     assert (float(row["lr/quantum"]), float(row["lr/classical"])) == (pytest.approx(0.001), pytest.approx(0.01))
 
 
-@pytest.mark.parametrize("trainer", ["debug"])
-def test_debug_trainer_looks_at_every_stage(trainer: str, tmp_path: Path) -> None:
-    train(tiny_config(tmp_path / "run", f"trainer={trainer}", "trainer.max_epochs=1", "model=cnn"))
+def test_training_images_are_augmented_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list[bool]] = {"training": [], "validating": [], "testing": []}
+    transfer = ImageDataModule.on_after_batch_transfer
+
+    def watched(self: ImageDataModule, batch: dict[str, torch.Tensor], index: int) -> dict[str, torch.Tensor]:
+        before = batch["image"].clone()
+        batch = transfer(self, batch, index)
+        stage = next(stage for stage in seen if getattr(self.trainer, stage))
+        seen[stage].append(torch.equal(before, batch["image"]))
+        return batch
+
+    monkeypatch.setattr(ImageDataModule, "on_after_batch_transfer", watched)
+    train(tiny_config(tmp_path / "run", "trainer.max_epochs=1"))
+    assert seen["training"]
+    assert not any(seen["training"])
+    assert all(seen["validating"] + seen["testing"])
+
+
+def test_label_smoothing_reaches_the_loss() -> None:
+    model, batch = (
+        small_classifier(label_smoothing=0.3),
+        {"image": torch.rand(8, 1, 16, 16), "label": torch.arange(8) % 4},
+    )
+    model.log = lambda *_, **__: None
+    model.eval()
+    expected = torch.nn.functional.cross_entropy(model(batch["image"]), batch["label"], label_smoothing=0.3)
+    torch.testing.assert_close(model.training_step(batch, 0), expected)
+
+
+def small_classifier(**options: object) -> ImageClassifier:
+    config = OmegaConf.to_container(tiny_config(Path("unused")), resolve=True)
+    parts = {name: config[name] for name in ("model", "optim", "scheduler")}
+    return ImageClassifier(**parts, classes=["a", "b", "c", "d"], image_size=16, **options)
+
+
+def test_nearest_neighbour_is_sought_among_training_images_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The guard of the result table: a baseline that looked into the test side would be right by definition.
+    given = {}
+    monkeypatch.setattr(summary, "nearest_neighbour_accuracy", lambda *arrays: given.update(arrays=arrays) or 0.5)
+    config = tiny_config(tmp_path / "run", "trainer.max_epochs=1")
+    train(config)
+    data = build(OmegaConf.to_container(config.dataset, resolve=True))
+    data.setup()
+    train_images, _, test_images, test_labels = given["arrays"]
+    known = {image.tobytes() for image in train_images}
+    assert len(known) == len(data.split.train) + len(data.split.val)
+    assert not known & {image.tobytes() for image in test_images}
+    assert list(test_labels) == list(data.labels[data.split.test])
+
+
+def test_debug_trainer_looks_at_every_stage(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", "trainer=debug", "trainer.max_epochs=1", "model=cnn"))
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["params/quantum"] == 0

@@ -1,5 +1,6 @@
 """What watches a run: one small file each."""
 
+from hqcnn_lab.callbacks.best_checkpoint import BestCheckpoint
 from hqcnn_lab.callbacks.convergence import Convergence
 from hqcnn_lab.callbacks.epoch_seed import EpochSeed
 from hqcnn_lab.callbacks.gradient_variance import GradientVariance
@@ -7,4 +8,12 @@ from hqcnn_lab.callbacks.optimizer_state import OptimizerState
 from hqcnn_lab.callbacks.progress import Progress
 from hqcnn_lab.callbacks.weight_average import WeightAverage
 
-__all__ = ["Convergence", "EpochSeed", "GradientVariance", "OptimizerState", "Progress", "WeightAverage"]
+__all__ = [
+    "BestCheckpoint",
+    "Convergence",
+    "EpochSeed",
+    "GradientVariance",
+    "OptimizerState",
+    "Progress",
+    "WeightAverage",
+]

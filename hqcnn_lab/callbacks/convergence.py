@@ -27,7 +27,7 @@ class Convergence(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         accuracy = trainer.callback_metrics.get("val/accuracy")
-        if accuracy is None or trainer.state.fn != "fit":
+        if accuracy is None or trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         epochs, accuracy = trainer.current_epoch + 1, float(accuracy)
         if accuracy > self.best[0]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from torch.optim import Optimizer
 
 
 class OptimizerState(pl.Callback):
@@ -14,19 +15,26 @@ class OptimizerState(pl.Callback):
     `trainer.log_every_n_steps` steps.
     """
 
+    def __init__(self) -> None:
+        self._rates: dict[str, float] = {}
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        # By the end of the batch the scheduler has already set the next step's.
+        self._rates = {f"lr/{group['group']}": group["lr"] for group in optimizer.param_groups}
+
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         if trainer.global_step % trainer.log_every_n_steps:
             return
-        rates: dict[str, float] = {}
         states: dict[str, list[dict[str, Any]]] = {}
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                rates[f"lr/{group['group']}"] = group["lr"]
                 tensors = [optimizer.state[p] for p in group["params"] if "lr_scale" in optimizer.state[p]]
                 states.setdefault(group["group"], []).extend(tensors)
-        pl_module.log_dict(rates)
+        pl_module.log_dict(self._rates)
         everything = [state for group in states.values() for state in group]
         if everything:
             means = {f"gvco/{name}": _mean(everything, name) for name in ("lr_scale", "momentum")}

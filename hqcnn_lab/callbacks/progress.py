@@ -18,10 +18,8 @@ class Progress(RichProgressBar):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
         if self.is_disabled and trainer.is_global_zero:
-            values = {
-                name: float(trainer.callback_metrics[name]) for name in ("train/loss", "val/loss", "val/accuracy")
-            }
-            figures = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+            shown = {name: trainer.callback_metrics.get(name) for name in ("train/loss", "val/loss", "val/accuracy")}
+            figures = "  ".join(f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None)
             print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}", flush=True)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-import os
 import shutil
+import tempfile
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,8 +36,10 @@ def decode_images(root: Path, files: list[ImageFile], size: int, cache_dir: Path
     if not (entry / "index.json").is_file():
         _build(root, files, size, entry)
     index = json.loads((entry / "index.json").read_text())
-    images = np.load(entry / "images.npy", mmap_mode="r")
-    return DecodedImages(images, [ImageFile(*f) for f in index["files"]], [(n, r) for n, r in index["skipped"]])
+    files = [ImageFile(*file) for file in index["files"]]
+    shape = (len(files), size, size)
+    images = np.memmap(entry / "images.f2", np.float16, "r", shape=shape) if files else np.empty(shape, np.float16)
+    return DecodedImages(images, files, [(name, reason) for name, reason in index["skipped"]])
 
 
 def _key(root: Path, files: list[ImageFile], size: int) -> str:
@@ -60,23 +63,22 @@ def _build(root: Path, files: list[ImageFile], size: int, entry: Path) -> None:
         except UnreadableImage as error:
             return str(error)
 
-    scratch = entry.with_name(f"{entry.name}.{os.getpid()}.part")
-    scratch.mkdir(parents=True)
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    _drop_abandoned(entry.parent)
+    scratch = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", suffix=".part", dir=entry.parent))
     try:
-        images = np.lib.format.open_memmap(scratch / "all.npy", "w+", np.float16, (len(files), size, size))
         kept: list[ImageFile] = []
         skipped: list[tuple[str, str]] = []
-        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without the interpreter lock
+        # Written like any file, not through a memory map: on a full disk that would end the process without a word.
+        with ThreadPoolExecutor() as pool, (scratch / "images.f2").open("wb") as output:
+            # Pillow decodes and resizes without the interpreter lock.
             decoded: Iterable = track(pool.map(decode, files), "decoding images", len(files), transient=True)
             for file, result in zip(files, decoded, strict=True):
                 if isinstance(result, str):
                     skipped.append((file.name, result))
                 else:
-                    images[len(kept)] = result
+                    output.write(result.astype(np.float16).tobytes())
                     kept.append(file)
-        np.save(scratch / "images.npy", images[: len(kept)])
-        del images
-        (scratch / "all.npy").unlink()
         (scratch / "index.json").write_text(json.dumps({"files": kept, "skipped": skipped}))
         try:
             scratch.rename(entry)
@@ -85,3 +87,10 @@ def _build(root: Path, files: list[ImageFile], size: int, entry: Path) -> None:
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _drop_abandoned(cache_dir: Path) -> None:
+    """Remove what killed jobs left behind, a day or more ago."""
+    for scratch in cache_dir.glob("*.part"):
+        if time.time() - scratch.stat().st_mtime > 86400:
+            shutil.rmtree(scratch, ignore_errors=True)

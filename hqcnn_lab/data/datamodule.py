@@ -1,5 +1,7 @@
 """What every data set shares: batches from one array, shuffled reproducibly, augmented on the device."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +15,10 @@ from hqcnn_lab.data.layout import CLASSES
 from hqcnn_lab.data.split import Split
 
 Batch = dict[str, torch.Tensor]
+
+
+class UnusableData(ValueError):
+    """Images that cannot be trained on as asked; the message is one line that says why."""
 
 
 class ArrayDataset(Dataset):
@@ -66,6 +72,28 @@ class ImageDataModule(pl.LightningDataModule):
         self.names: list[str]
         self.split: Split
         self.skipped: list[tuple[str, str]] = []
+
+    def require_every_class(self) -> None:
+        """Raise `UnusableData` where a class has no image left in a part: scores over such a part would mislead."""
+        for part, indices in zip(self.split._fields, self.split, strict=True):
+            counts = np.bincount(self.labels[indices], minlength=len(self.classes))
+            empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
+            if empty:
+                because = f"; {len(self.skipped)} files could not be read, such as {': '.join(self.skipped[0])}"
+                raise UnusableData(f"no image of {', '.join(empty)} for {part}{because if self.skipped else ''}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must find again: the images of each part, by name, and the seed that shuffles them."""
+        parts = [[self.names[i] for i in indices] for indices in self.split]
+        listing = json.dumps([parts, list(self.images.shape[1:])])
+        return {"images": hashlib.sha256(listing.encode()).hexdigest(), "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse to go on with other images: those now in test may have been trained on."""
+        if state_dict != self.state_dict():
+            raise UnusableData(
+                "the checkpoint was trained on other images, another split or another seed than asked for"
+            )
 
     def describe(self) -> list[str]:
         """What was found, a line each, for the console and the log."""

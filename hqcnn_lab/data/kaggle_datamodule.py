@@ -23,11 +23,11 @@ class KaggleDataModule(ImageDataModule):
     def __init__(
         self,
         root: str | Path,
+        cache_dir: str | Path,
         split: str = "official",
         val_fraction: float = 0.1,
         split_seed: int = 0,
         image_size: int = 64,
-        cache_dir: str | Path = "~/.cache/hqcnn_lab",
         batch_size: int = 64,
         augment: dict[str, float] | None = None,
         seed: int = 0,
@@ -40,10 +40,14 @@ class KaggleDataModule(ImageDataModule):
 
     def prepare_data(self) -> None:
         """Fill the cache; once on each machine."""
+        if hasattr(self, "images"):
+            return
         decode_images(self.root, find_images(self.root), self.image_size, self.cache_dir)
 
     def setup(self, stage: str | None = None) -> None:
-        """Map the cache and cut the split; the same for every stage."""
+        """Map the cache and cut the split, once: it is the same for every stage."""
+        if hasattr(self, "images"):
+            return
         decoded = decode_images(self.root, find_images(self.root), self.image_size, self.cache_dir)
         self.images, self.skipped = decoded.images, decoded.skipped
         self.labels = np.array([file.label for file in decoded.files], dtype=np.int64)
@@ -54,6 +58,7 @@ class KaggleDataModule(ImageDataModule):
         else:
             in_test = stratified(self.labels, TEST_FRACTION, self.split_seed)
         self.split = split_images(self.labels, in_test, self.val_fraction, self.split_seed)
+        self.require_every_class()
 
     def describe(self) -> list[str]:
         """Counts against the published ones, then the split."""

@@ -42,3 +42,4 @@ class PhantomDataModule(ImageDataModule):
         in_test = np.arange(self.n_train + self.n_test) >= self.n_train
         self.names = [f"phantom/{'test' if t else 'train'}/{i:06d}" for i, t in enumerate(in_test)]
         self.split = split_images(self.labels, in_test, self.val_fraction, self.split_seed)
+        self.require_every_class()

@@ -1,6 +1,5 @@
 """Read one image file into the square, min-max scaled array that every network here sees (paper, section 3.3)."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,9 @@ from PIL import Image
 
 # Part of every cache key: raise it whenever a change below changes a pixel.
 PREPROCESSING = "gray, antialiased bilinear resize to a square, min-max; 1"
+
+# A slice of 8,192² is far beyond any scanner's; more is a mistake, or a file made to exhaust the memory.
+MAX_PIXELS = 8192**2
 
 
 class UnreadableImage(ValueError):
@@ -21,11 +23,13 @@ def read_image(path: Path, size: int) -> np.ndarray:
     the paper: padding to a square would leave bars that give the class away). Raises `UnreadableImage` with the reason.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                gray = _to_gray(image)
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:  # before anything is decoded
+                raise UnreadableImage(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS}")
+            image.load()
+            gray = _to_gray(image)
+    except UnreadableImage:
+        raise
     except Exception as error:
         # Pillow's decoders raise whatever they meet (OSError, SyntaxError, struct.error …); for us each is one bad file
         # among good ones.

@@ -58,7 +58,7 @@ class HQCNN(nn.Module):
         n_wires = circuit["n_wires"]
         if n_wires % kernel_size**2:
             raise ValueError(f"n_wires={n_wires} must be a multiple of kernel_size² = {kernel_size**2}")
-        side = image_size // 2 ** len(widths)
+        side = math.ceil(image_size / 2 ** len(widths))  # a stride of 2 rounds up
         if side < kernel_size:
             raise ValueError(
                 f"image_size={image_size} leaves {side}×{side} features, less than a patch of {kernel_size}²"

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.quantum.ansatz import Circuit, Cnots, Rotations
-from hqcnn_lab.quantum.limits import MAX_MODULE_WIRES, check_count
+from hqcnn_lab.quantum.limits import FOLD_WIRES, MAX_MODULE_WIRES, check_count
 
-FOLD_WIRES = 7  # measured: folding 16384 samples at 4 wires is 2.3x faster, 2048 at 7 wires 1.3x, 2048 at 8 slower
 GROUP_WIRES = 4  # Ry on this many neighbouring wires is one Kronecker factor: a 16 × 16 matrix a bmm
 
 

@@ -1,6 +1,9 @@
 """The cache gives back what the files hold, and nothing stale."""
 
+import errno
+import io
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +71,35 @@ def test_killed_build_leaves_no_entry(kaggle_root: Path, tmp_path: Path, monkeyp
             decode_images(kaggle_root, files, 16, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
     assert len(decode_images(kaggle_root, files, 16, tmp_path / "cache").images) == len(files)
+
+
+def test_full_disk_is_an_error_that_leaves_no_entry(
+    kaggle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Regression: a memory-mapped file that outgrows its disk kills the process with SIGBUS.
+    open_file = Path.open
+
+    class Full(io.BytesIO):
+        def write(self, content: bytes) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(path: Path, mode: str = "r", *arguments: object) -> object:
+        return Full() if mode == "wb" and path.name == "images.f2" else open_file(path, mode, *arguments)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        decode_images(kaggle_root, find_images(kaggle_root), 16, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_killed_jobs_left_is_dropped_after_a_day(kaggle_root: Path, tmp_path: Path) -> None:
+    old, fresh = (tmp_path / "cache" / name for name in ("a.old.part", "a.fresh.part"))
+    for folder in (old, fresh):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    decode_images(kaggle_root, find_images(kaggle_root), 16, tmp_path / "cache")
+    assert not old.exists()
+    assert fresh.exists()
 
 
 def _decode_in_another_process(root: Path, cache_dir: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hqcnn_lab.data import KaggleDataModule, PhantomDataModule, RandomAffine
-from hqcnn_lab.data.datamodule import EpochShuffle
+from hqcnn_lab.data.datamodule import EpochShuffle, UnusableData
 from hqcnn_lab.data.layout import CLASSES, PUBLISHED, find_images
 from hqcnn_lab.data.reading import read_image
 
@@ -103,6 +103,24 @@ def test_augmentation_amounts_are_what_they_say() -> None:
     x, _ = position(RandomAffine(flip=0, degrees=0, shift=0, scale=0.12)(dot))
     assert 10.8 < x.max() < 11.6
     assert 8.4 < x.min() < 9.2
+
+
+def test_a_class_without_an_image_left_is_refused(kaggle_root: Path, tmp_path: Path) -> None:
+    for path in (kaggle_root / "Testing" / "glioma").iterdir():
+        path.write_bytes(b"broken")
+    with pytest.raises(
+        UnusableData, match=r"no image of glioma for test; 4 files could not be read, such as Testing/gl"
+    ):
+        kaggle(kaggle_root, tmp_path)
+
+
+def test_files_are_hashed_no_more_than_once_a_call(
+    kaggle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = kaggle(kaggle_root, tmp_path)
+    monkeypatch.setattr("hqcnn_lab.data.kaggle_datamodule.decode_images", lambda *_: pytest.fail("read again"))
+    data.prepare_data()
+    data.setup("test")
 
 
 def test_real_images_are_found_as_published(real_kaggle_root: Path, tmp_path: Path) -> None:

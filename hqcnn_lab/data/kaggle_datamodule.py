@@ -16,8 +16,8 @@ class KaggleDataModule(ImageDataModule):
     """MR slices of four classes, decoded once into a shared cache.
 
     `split="official"` trains on Training/ and tests on Testing/; `"random"` is the paper's stratified 80/20 over all
-    images. Neither keeps near-duplicates apart: 37 % of the published Testing images have a twin in Training, more
-    under `random`. The validation part is always cut from the training side by `split_seed`.
+    images. Neither keeps near-duplicates apart, and the published halves share many: read a score beside the nearest
+    neighbour's. The validation part is always cut from the training side by `split_seed`.
     """
 
     def __init__(

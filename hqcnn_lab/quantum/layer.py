@@ -9,7 +9,7 @@ class QuantumLayer(CircuitModule):
     """Angles in, Pauli-Z expectations out: Ry encoding, a trainable ansatz, ⟨Zᵢ⟩ of every wire (paper eq. 2-5).
 
     Use it on a vector of features, one per wire, scaled to about ±π/2 (say `(π/2)·tanh`): angles beyond ±π wrap around.
-    For images keep the patches and use `QuantumConv2d`; one circuit on pooled features lost 8 points in our prototype.
+    For images keep the patches and use `QuantumConv2d`: one circuit on pooled features no longer knows where they were.
 
     Shapes: `[..., n_wires]` angles in radians → `[..., n_wires]` in [−1, 1]; leading dimensions are the batch, which
     may be empty. float64 stays float64; anything narrower runs, and comes out, in float32, under autocast too.

@@ -22,15 +22,15 @@ def status_of(run: Path) -> dict[str, str]:
     return json.loads((run / "status.json").read_text())
 
 
-def wandb_records(run: Path) -> list[dict]:
+def inspect_wandb(run: Path, *options: str) -> str:
+    """What W&B's own reader finds in the offline run of a run folder."""
     [log] = run.glob("wandb/offline-run-*/run-*.wandb")
-    text = subprocess.run(
-        [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(log)],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return [json.loads(line) for line in text.splitlines()]
+    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", *options, str(log)]
+    return subprocess.run(reader, capture_output=True, text=True, check=True).stdout
+
+
+def wandb_records(run: Path) -> list[dict]:
+    return [json.loads(line) for line in inspect_wandb(run).splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,16 @@ def test_wandb_history_equals_metrics_csv(sweep: Path) -> None:
     assert len(mirrored) == len(recorded)
     for ours, theirs in zip(recorded, mirrored, strict=True):
         assert ours == pytest.approx(theirs)
+
+
+def test_wandb_mirrors_config_and_summary(sweep: Path) -> None:
+    run = next(sweep.glob("3_*"))
+    mirror = json.loads(inspect_wandb(run, "--summary"))
+    summary = json.loads((run / "summary.json").read_text())
+    for key in ("test/accuracy", "baseline/nearest_neighbour_accuracy", "params/quantum", "epochs"):
+        assert mirror["summary"][key] == pytest.approx(summary[key])
+    assert (mirror["config"]["optim"]["_target_"], mirror["config"]["seed"]) == ("torch.optim.Adam", 1)
+    assert mirror["name"] == "phantom_hqcnn_adam_s1"
 
 
 def test_one_failing_job_leaves_the_others_whole(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ averaging, logging, validation.
 """
 
 import argparse
+import logging
 import statistics
 import tempfile
 import time
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1600, help="images of the data set (default 1600)")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     overrides = arguments.overrides or ["experiment=hqcnn_gvco"]
     dataset = compose(
         [*overrides, "dataset=phantom", f"dataset.n_train={arguments.images}", "dataset.n_test=8"]

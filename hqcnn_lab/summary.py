@@ -60,9 +60,9 @@ def print_result(summary: dict[str, Any], folder: Path) -> None:
         "validation accuracy": f"{100 * summary.get('val/accuracy', float('nan')):.2f} %",
         "parameters": f"{summary['params/classical']:,} classical, {summary['params/quantum']:,} quantum",
         "training": f"{summary['epochs']} epochs, {summary.get('seconds/epoch', float('nan')):.1f} s each",
-        "run folder": str(folder),
     }
     table = Table(show_header=False, box=None, padding=(0, 2))
     for name, value in rows.items():
         table.add_row(name, value)
-    Console(soft_wrap=True).print(table)
+    Console().print(table)
+    print(f"  run folder           {folder}", flush=True)  # on its own: a table would cut a long path

@@ -152,6 +152,8 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     # RunRecord has made sure that the folder holds no other run's log.
     warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
+    # A resumed run writes to its own folder; BestCheckpoint takes along what this warns would be lost.
+    warnings.filterwarnings("ignore", message=".*The dirpath has changed.*")
     # Lightning's own use of torch.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 

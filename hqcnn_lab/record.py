@@ -115,7 +115,8 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
     return {
-        "versions": versions,
+        "versions": versions
+        | {"torch": str(torch.__version__)},  # its metadata do not tell a CUDA build from a CPU one
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

@@ -65,4 +65,4 @@ def print_result(summary: dict[str, Any], folder: Path) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     Console().print(table)
-    print(f"  run folder           {folder}", flush=True)  # on its own: a table would cut a long path
+    print(f"  {'run folder':<19}    {folder}", flush=True)  # on its own: a table would cut a long path

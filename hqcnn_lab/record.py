@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 PACKAGES = (
@@ -44,7 +45,8 @@ class RunRecord:
     def describe(self, config: DictConfig) -> None:
         """Write what is about to run, and on what."""
         self.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
-        self.write_json("environment.json", environment())
+        overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
+        self.write_json("environment.json", {"overrides": overrides} | environment())
 
     def write(self, name: str, text: str) -> None:
         """Write one file, by way of a temporary name."""

@@ -49,6 +49,7 @@ def test_each_job_has_its_run_folder_and_its_wandb_run(sweep: Path) -> None:
         for i, (optim, seed) in enumerate((o, s) for o in ("gvco", "adam", "sgd") for s in (0, 1))
     ]
     assert all(status_of(run)["status"] == "finished" for run in runs)
+    assert json.loads((runs[2] / "environment.json").read_text())["overrides"][:2] == ["optim=adam", "seed=0"]
     logs = [log for run in runs for log in run.glob("wandb/offline-run-*/run-*.wandb")]
     assert len(logs) == len({log.name for log in logs}) == 6
     accuracies = [json.loads((run / "summary.json").read_text())["test/loss"] for run in runs]

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from hqcnn_lab import summary
 from hqcnn_lab.build import build
 from hqcnn_lab.callbacks import Convergence, WeightAverage
-from hqcnn_lab.data import ImageDataModule
+from hqcnn_lab.data import ImageDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.models.classifier import TrainingDiverged
@@ -241,6 +241,17 @@ def test_a_run_is_never_overwritten(run: Path) -> None:
     with pytest.raises(FileExistsError, match="never overwritten"):
         train(tiny_config(run))
     assert (run / "metrics.csv").read_text() == before
+
+
+def test_checkpoint_may_be_scored_on_other_images(run: Path) -> None:
+    # Only going on training with other images is refused.
+    data = PhantomDataModule(n_train=40, n_test=12, image_size=16, split_seed=9)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    last = run / "checkpoints/last.ckpt"
+    model = ImageClassifier.load_from_checkpoint(last, weights_only=True)
+    [scores] = trainer.test(model, datamodule=data, ckpt_path=last, weights_only=True, verbose=False)
+    assert model.confusion_matrix.sum() == 12
+    assert 0 <= scores["test/accuracy"] <= 1
 
 
 def test_planted_target_in_a_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:

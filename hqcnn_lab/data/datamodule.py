@@ -89,8 +89,8 @@ class ImageDataModule(pl.LightningDataModule):
         return {"images": hashlib.sha256(listing.encode()).hexdigest(), "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on with other images: those now in test may have been trained on."""
-        if state_dict != self.state_dict():
+        """Refuse to go on training with other images: those now in test may have been trained on."""
+        if self.trainer.state.fn == "fit" and state_dict != self.state_dict():
             raise UnusableData(
                 "the checkpoint was trained on other images, another split or another seed than asked for"
             )

@@ -30,16 +30,25 @@ def decode_images(root: Path, files: list[ImageFile], size: int, cache_dir: Path
 
     The key is a hash of the names, the contents and the preprocessing, so a changed file or a changed recipe is another
     entry and no entry is ever stale. An entry appears by a rename when it is whole: a killed job leaves none, and two
-    jobs that start together each make it and one wins.
+    jobs that start together each make it and one wins. A damaged entry is made again.
     """
     entry = Path(cache_dir).expanduser() / _key(root, files, size)
-    if not (entry / "index.json").is_file():
+    if not _is_whole(entry, size):
+        shutil.rmtree(entry, ignore_errors=True)
         _build(root, files, size, entry)
     index = json.loads((entry / "index.json").read_text())
     files = [ImageFile(*file) for file in index["files"]]
     shape = (len(files), size, size)
     images = np.memmap(entry / "images.f2", np.float16, "r", shape=shape) if files else np.empty(shape, np.float16)
     return DecodedImages(images, files, [(name, reason) for name, reason in index["skipped"]])
+
+
+def _is_whole(entry: Path, size: int) -> bool:
+    try:
+        n_images = len(json.loads((entry / "index.json").read_text())["files"])
+        return (entry / "images.f2").stat().st_size == n_images * size**2 * np.dtype(np.float16).itemsize
+    except (OSError, ValueError, KeyError, TypeError):  # a part is missing, cut short, or of an older make
+        return False
 
 
 def _key(root: Path, files: list[ImageFile], size: int) -> str:
@@ -83,7 +92,7 @@ def _build(root: Path, files: list[ImageFile], size: int, entry: Path) -> None:
         try:
             scratch.rename(entry)
         except OSError:
-            if not (entry / "index.json").is_file():  # not another job's whole entry
+            if not _is_whole(entry, size):  # not another job's entry, made meanwhile
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

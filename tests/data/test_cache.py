@@ -92,6 +92,22 @@ def test_full_disk_is_an_error_that_leaves_no_entry(
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+@pytest.mark.parametrize("damage", ["no images", "images cut short", "no index", "index cut short"])
+def test_damaged_entry_is_made_again(damage: str, kaggle_root: Path, tmp_path: Path) -> None:
+    # Regression: an entry without its image file, left by an older version, failed every run until removed by hand.
+    files = find_images(kaggle_root)
+    expected = decode_images(kaggle_root, files, 16, tmp_path / "cache").images.copy()
+    [entry] = (tmp_path / "cache").iterdir()
+    path = entry / ("images.f2" if "images" in damage else "index.json")
+    content = path.read_bytes()
+    path.unlink()
+    if "cut short" in damage:
+        path.write_bytes(content[: len(content) // 2])
+    again = decode_images(kaggle_root, files, 16, tmp_path / "cache")
+    np.testing.assert_array_equal(again.images, expected)
+    assert again.files == files
+
+
 def test_what_killed_jobs_left_is_dropped_after_a_day(kaggle_root: Path, tmp_path: Path) -> None:
     old, fresh = (tmp_path / "cache" / name for name in ("a.old.part", "a.fresh.part"))
     for folder in (old, fresh):

@@ -32,8 +32,9 @@ class OptimizerState(pl.Callback):
         states: dict[str, list[dict[str, Any]]] = {}
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
-                tensors = [optimizer.state[p] for p in group["params"] if "lr_scale" in optimizer.state[p]]
-                states.setdefault(group["group"], []).extend(tensors)
+                tensors = [optimizer.state[p] for p in group["params"] if "lr_scale" in optimizer.state.get(p, {})]
+                if tensors:  # GVCO's, and with gradients so far
+                    states.setdefault(group["group"], []).extend(tensors)
         pl_module.log_dict(self._rates)
         everything = [state for group in states.values() for state in group]
         if everything:

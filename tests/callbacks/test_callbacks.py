@@ -29,7 +29,7 @@ class Circuit(pl.LightningModule):
 
     def optimizer_step(self, *arguments: Any) -> None:
         super().optimizer_step(*arguments)
-        self.seen.append({name: p.grad.clone() for name, p in self.net.named_parameters()})
+        self.seen.append({name: p.grad.clone() for name, p in self.net.named_parameters() if p.grad is not None})
 
     def configure_optimizers(self) -> Any:
         return self.optimizer(parameter_groups(self.net, 0.01, quantum_lr=0.005), lr=0.01)
@@ -79,6 +79,16 @@ def test_optimizer_state_is_what_the_optimizer_holds() -> None:
     assert logged["gvco/quantum/noise"] == angles["noise"]
     everything = torch.stack([state["lr_scale"] for state in optimizer.state.values()])
     assert logged["gvco/lr_scale"].item() == pytest.approx(everything.mean().item())
+
+
+def test_optimizer_state_leaves_out_a_group_without_gradients() -> None:
+    class Unused(Circuit):
+        def training_step(self, batch: torch.Tensor, batch_index: int) -> torch.Tensor:
+            return self.net[0](batch).square().mean()
+
+    logged = fit(Unused(), OptimizerState()).callback_metrics
+    assert "gvco/classical/lr_scale" in logged
+    assert "gvco/quantum/lr_scale" not in logged
 
 
 def test_optimizer_state_says_nothing_of_gvco_under_adam() -> None:

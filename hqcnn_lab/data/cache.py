@@ -33,8 +33,10 @@ def decode_images(root: Path, files: list[ImageFile], size: int, cache_dir: Path
     jobs that start together each make it and one wins. A damaged entry is made again.
     """
     entry = Path(cache_dir).expanduser() / _key(root, files, size)
-    if not _is_whole(entry, size):
+    if entry.exists() and not _is_whole(entry, size):
+        # Looked for first: one that appears only now is another job's, and whole.
         shutil.rmtree(entry, ignore_errors=True)
+    if not entry.exists():
         _build(root, files, size, entry)
     index = json.loads((entry / "index.json").read_text())
     files = [ImageFile(*file) for file in index["files"]]
@@ -62,7 +64,7 @@ def _content_hash(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:  # unreadable now, perhaps not the next time: part of the key
-        return f"{type(error).__name__}"
+        return type(error).__name__
 
 
 def _build(root: Path, files: list[ImageFile], size: int, entry: Path) -> None:

@@ -118,6 +118,30 @@ def test_what_killed_jobs_left_is_dropped_after_a_day(kaggle_root: Path, tmp_pat
     assert fresh.exists()
 
 
+def test_entry_that_another_job_makes_meanwhile_is_kept(
+    kaggle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Regression: a job that had found no entry removed the whole one that another job had put there since.
+    build, is_whole, theirs = cache._build, cache._is_whole, []
+
+    def finish_first(entry: Path, size: int) -> bool:
+        build(kaggle_root, find_images(kaggle_root), size, entry)
+        return False
+
+    def late(root: Path, files: list, size: int, entry: Path) -> None:
+        monkeypatch.setattr(cache, "_is_whole", is_whole)
+        build(root, files, size, entry)
+        theirs.append(entry.stat().st_ino)
+        build(root, files, size, entry)
+        assert entry.stat().st_ino == theirs[0]
+
+    monkeypatch.setattr(cache, "_is_whole", finish_first)
+    monkeypatch.setattr(cache, "_build", late)
+    decoded = decode_images(kaggle_root, find_images(kaggle_root), 16, tmp_path / "cache")
+    assert theirs, "the entry was looked into before it was there"
+    assert len(decoded.images) == 32
+
+
 def _decode_in_another_process(root: Path, cache_dir: Path) -> None:
     decode_images(root, find_images(root), 16, cache_dir)
 

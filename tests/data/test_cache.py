@@ -4,6 +4,7 @@ import errno
 import io
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -121,25 +122,22 @@ def test_what_killed_jobs_left_is_dropped_after_a_day(kaggle_root: Path, tmp_pat
 def test_entry_that_another_job_makes_meanwhile_is_kept(
     kaggle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Regression: a job that had found no entry removed the whole one that another job had put there since.
-    build, is_whole, theirs = cache._build, cache._is_whole, []
+    # Regression: a job that had found no entry removed the whole one that another job put there a moment later.
+    files, remove, removed = find_images(kaggle_root), shutil.rmtree, []
 
-    def finish_first(entry: Path, size: int) -> bool:
-        build(kaggle_root, find_images(kaggle_root), size, entry)
+    def found_just_before_the_other_finished(entry: Path, size: int) -> bool:
+        cache._build(kaggle_root, files, size, entry)
         return False
 
-    def late(root: Path, files: list, size: int, entry: Path) -> None:
-        monkeypatch.setattr(cache, "_is_whole", is_whole)
-        build(root, files, size, entry)
-        theirs.append(entry.stat().st_ino)
-        build(root, files, size, entry)
-        assert entry.stat().st_ino == theirs[0]
+    def watched(path: Path, **options: object) -> None:
+        removed.append((path / "index.json").is_file())
+        remove(path, **options)
 
-    monkeypatch.setattr(cache, "_is_whole", finish_first)
-    monkeypatch.setattr(cache, "_build", late)
-    decoded = decode_images(kaggle_root, find_images(kaggle_root), 16, tmp_path / "cache")
-    assert theirs, "the entry was looked into before it was there"
-    assert len(decoded.images) == 32
+    monkeypatch.setattr(cache, "_is_whole", found_just_before_the_other_finished)
+    monkeypatch.setattr(cache.shutil, "rmtree", watched)
+    decode_images(kaggle_root, files, 16, tmp_path / "cache")
+    assert removed  # scratch folders, gone by then
+    assert not any(removed)
 
 
 def _decode_in_another_process(root: Path, cache_dir: Path) -> None:

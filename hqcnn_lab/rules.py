@@ -9,7 +9,18 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
-from hqcnn_lab.quantum.limits import ANSATZES, ENGINES, MAX_WIRES, bytes_per_sample
+from hqcnn_lab.quantum.circuit import make_circuit
+from hqcnn_lab.quantum.limits import (
+    ANSATZES,
+    ENCODERS,
+    ENGINES,
+    MAX_WIRES,
+    READOUTS,
+    SHOT_GRADIENTS,
+    bytes_per_sample,
+    check_circuit,
+)
+from hqcnn_lab.quantum.noise import METHODS, RATES, Noise
 
 
 class ConfigError(ValueError):
@@ -66,8 +77,16 @@ RULES: dict[str, Rule] = {
     "dataset.augment.shift": _between(0, 1),
     "dataset.augment.scale": _between(0, 1),
     "circuit.n_layers": _at_least(1),
-    "circuit.ansatz": _one_of(ANSATZES),
+    "circuit.ansatz": _one_of(tuple(ANSATZES)),
+    "circuit.encoder": _one_of(ENCODERS),
+    "circuit.readout": _one_of(READOUTS),
     "circuit.engine": _one_of(ENGINES),
+    "circuit.shots": _at_least(1),
+    "circuit.shot_gradient": _one_of(SHOT_GRADIENTS),
+    "circuit.seed": _at_least(0),
+    **{f"circuit.noise.{rate}": _PROBABILITY for rate in RATES},
+    "circuit.noise.method": _one_of(METHODS),
+    "circuit.noise.n_trajectories": _at_least(1),
     "model.kernel": _one_of(("quantum", "classical")),
     "model.widths": _COUNTS,
     "model.n_circuits": _at_least(1),
@@ -143,6 +162,13 @@ def _check_circuit(config: DictConfig) -> None:
             f"circuit.n_wires={circuit.n_wires}: must be a whole number from 1 to {limit}, "
             f"the most that circuit.engine={circuit.engine} can hold"
         )
+    options = OmegaConf.to_container(circuit, resolve=True)
+    try:
+        check_circuit(
+            **{key: value for key, value in options.items() if key not in ("noise", "seed")}, noise=_noise(options)
+        )
+    except ValueError as error:
+        raise ConfigError(f"circuit: {error}") from None
     need, have = _batch_bytes(config), _memory_bytes()
     if config.trainer.accelerator in ("auto", "cpu") and need > have:
         raise ConfigError(
@@ -150,11 +176,16 @@ def _check_circuit(config: DictConfig) -> None:
             f"{have / 2**30:.0f}; fewer wires, layers, model.n_circuits or a smaller dataset.batch_size"
         )
     patch = config.model.kernel_size**2
-    if circuit.n_wires % patch:
+    n_inputs = make_circuit(circuit.n_wires, circuit.n_layers, encoder=circuit.encoder).n_inputs
+    if n_inputs % patch:
         raise ConfigError(
-            f"circuit.n_wires={circuit.n_wires}: must be a multiple of model.kernel_size² = {patch}, "
-            "a wire for each position of the patch; model.kernel_size=1 takes any number of wires"
+            f"circuit.n_wires={circuit.n_wires}: its {n_inputs} inputs must be a multiple of "
+            f"model.kernel_size² = {patch}, one for each position of the patch; model.kernel_size=1 takes any number"
         )
+
+
+def _noise(circuit: dict[str, Any]) -> Noise | None:
+    return Noise(**circuit["noise"]) if circuit["noise"] else None
 
 
 def _batch_bytes(config: DictConfig) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.models.classical_kernel import ClassicalKernel2d
-from hqcnn_lab.quantum import QuantumConv2d
+from hqcnn_lab.quantum import QuantumConv2d, make_circuit
 
 # Where min-max scaled brain MR slices lie; part of the network, so that a checkpoint needs no recipe beside it.
 _MEAN, _STD = 0.2, 0.25
@@ -37,8 +37,8 @@ class HQCNN(nn.Module):
 
     The image is folded to half its side and four channels, the stages of `widths` channels halve it once more each but
     the first, and a 1×1 convolution leaves `n_circuits` groups of channels. Angles are (π/2)·tanh: no two inputs share
-    a state. Each circuit reads patches of `kernel_size²` positions, a wire for each position in each channel of
-    its group; `circuit["n_wires"]` says how many that makes.
+    a state. Each circuit reads patches of `kernel_size²` positions, a wire (or amplitude) for each position in each
+    channel of its group. `circuit` holds the arguments of `QuantumLayer`; its `n_wires` says how many that makes.
 
     Input: `[B, 1, image_size, image_size]` in [0, 1]. Output: logits `[B, n_classes]`.
     """
@@ -55,15 +55,17 @@ class HQCNN(nn.Module):
         dropout: float = 0.3,
     ) -> None:
         super().__init__()
-        n_wires = circuit["n_wires"]
-        if n_wires % kernel_size**2:
-            raise ValueError(f"n_wires={n_wires} must be a multiple of kernel_size² = {kernel_size**2}")
+        names = ("n_wires", "n_layers", "ansatz", "encoder", "readout", "seed")
+        shape = make_circuit(**{name: circuit[name] for name in names if name in circuit})
+        n_values, n_outputs = shape.n_inputs, shape.n_outputs
+        if n_values % kernel_size**2:
+            raise ValueError(f"the circuit's {n_values} inputs must be a multiple of kernel_size² = {kernel_size**2}")
         side = math.ceil(image_size / 2 ** len(widths))  # a stride of 2 rounds up
         if side < kernel_size:
             raise ValueError(
                 f"image_size={image_size} leaves {side}×{side} features, less than a patch of {kernel_size}²"
             )
-        n_angles = n_circuits * n_wires // kernel_size**2
+        n_angles = n_circuits * n_values // kernel_size**2
         stages: list[nn.Module] = [nn.PixelUnshuffle(2)]
         for index, (n_in, width) in enumerate(zip([4, *widths], widths, strict=False)):
             stages += [_convolution(n_in, width, stride=1 if index == 0 else 2), nn.ReLU(), Residual(width)]
@@ -71,15 +73,15 @@ class HQCNN(nn.Module):
         self.to_angles = nn.Sequential(nn.Conv2d(widths[-1], n_angles, 1, bias=False), nn.BatchNorm2d(n_angles))
         self.kernel: nn.Module
         if kernel == "quantum":
-            wiring = {name: circuit[name] for name in ("n_layers", "ansatz", "engine")}
+            wiring = {name: value for name, value in circuit.items() if name != "n_wires"}
             self.kernel = QuantumConv2d(n_angles, kernel_size, kernel_size, groups=n_circuits, **wiring)
         elif kernel == "classical":
             self.kernel = ClassicalKernel2d(
-                n_angles, kernel_size, n_circuits, min_weights=2 * circuit["n_layers"] * n_wires
+                n_angles, kernel_size, n_circuits, n_outputs, min_weights=math.prod(shape.weight_shape)
             )
         else:
             raise ValueError(f"kernel={kernel!r} must be quantum or classical")
-        n_features = n_circuits * n_wires * (side // kernel_size) ** 2
+        n_features = n_circuits * n_outputs * (side // kernel_size) ** 2
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(n_features, n_classes))
         self.features.to(memory_format=torch.channels_last)
 

@@ -1,19 +1,40 @@
 """Parameterized quantum circuits as torch layers, exact and fast, usable from a notebook.
 
-`limits` is importable without torch; everything else is imported at first use.
+`limits`, `circuit`, `ansatz` and `noise` are importable without torch; everything else is imported at first use.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hqcnn_lab.quantum.conv import QuantumConv2d
+    from hqcnn_lab.quantum.circuit import make_circuit
+    from hqcnn_lab.quantum.conv import QuantumConv2d, QuantumPool2d
+    from hqcnn_lab.quantum.draw import draw_figure, draw_text
     from hqcnn_lab.quantum.folded import FoldedModule
     from hqcnn_lab.quantum.layer import QuantumLayer
+    from hqcnn_lab.quantum.noise import Noise
 
-_HOME = {"FoldedModule": "folded", "QuantumConv2d": "conv", "QuantumLayer": "layer"}
+_HOME = {
+    "FoldedModule": "folded",
+    "Noise": "noise",
+    "QuantumConv2d": "conv",
+    "QuantumLayer": "layer",
+    "QuantumPool2d": "conv",
+    "draw_figure": "draw",
+    "draw_text": "draw",
+    "make_circuit": "circuit",
+}
 
-__all__ = ["FoldedModule", "QuantumConv2d", "QuantumLayer"]
+__all__ = [
+    "FoldedModule",
+    "Noise",
+    "QuantumConv2d",
+    "QuantumLayer",
+    "QuantumPool2d",
+    "draw_figure",
+    "draw_text",
+    "make_circuit",
+]
 
 
 def __getattr__(name: str):

@@ -1,70 +1,119 @@
-"""What a dense quantum layer and a quantum convolution share: the weights, the checks, the precision, the engine."""
+"""A circuit as data: an encoding, gates with weights shared by the batch, a readout. Torch-free.
 
-import math
+Engines, drawing and docs all read the same description. Wire 0 is the most significant bit of a basis state's index,
+everywhere. Conventions of the gates: R_P(θ) = exp(−iθP/2); U3(θ, φ, λ) as in OpenQASM, with the phase that makes its
+first entry cos(θ/2); a controlled gate names its control first.
+"""
 
-import torch
-from torch import Tensor, nn
+from dataclasses import dataclass, field
+from itertools import combinations
 
-from hqcnn_lab.quantum.ansatz import ANSATZES
-from hqcnn_lab.quantum.limits import check_circuit, choose_engine
+ONE_WIRE = {"rx": 1, "ry": 1, "rz": 1, "u3": 3, "h": 0, "sdg": 0, "x": 0, "y": 0, "z": 0}
+"""Gates on one wire, and how many angles each takes."""
 
-INITIAL_STD = 0.3  # radians: near the identity, where deep circuits still have gradients
+CONTROLLED = {"cnot": "x", "crx": "rx", "crz": "rz", "cu3": "u3"}
+"""Gates on two wires, (control, target), and the gate that acts on the target where the control is |1⟩."""
 
-
-def working_dtype(*tensors: Tensor) -> torch.dtype:
-    """float64 if any tensor has it, otherwise float32: a circuit is never run in half precision."""
-    for tensor in tensors:
-        if not tensor.is_floating_point():
-            raise TypeError(f"angles must be floating point, got {tensor.dtype}: convert them with .float()")
-    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
-
-
-def fold_leading(angles: Tensor, n_wires: int) -> Tensor:
-    """[..., n] → [1, n, B]: one circuit, the batch last."""
-    if angles.dim() == 0 or angles.shape[-1] != n_wires:
-        raise ValueError(f"angles must end in n_wires={n_wires}, got shape {tuple(angles.shape)}")
-    return angles.reshape(math.prod(angles.shape[:-1]), n_wires).t().unsqueeze(0)
+ENCODERS = ("angle_y", "angle_x", "angle_z", "reuploading", "amplitude")
+READOUTS = ("z", "x", "y", "zz", "probabilities")
 
 
-def unfold_leading(values: Tensor, shape: torch.Size) -> Tensor:
-    """[1, n, B] → [..., n], undoing `fold_leading`."""
-    return values.squeeze(0).t().reshape(shape)
+@dataclass(frozen=True)
+class Gate:
+    """One gate, and where its angles come from: the circuit's flat weights, a sample's inputs, or nowhere.
 
-
-class CircuitModule(nn.Module):
-    """Base of the quantum layers: C circuits of one ansatz, their weights, and `expectations` in the right precision.
-
-    Not for use by itself. Its one parameter is `weights`, [n_layers, n_wires, k] for one circuit and
-    [n_circuits, n_layers, n_wires, k] for several, drawn from N(0, 0.3²) by torch's default generator.
+    Angles of a weighted gate are `weights[i]` for i in `weights`, those of a data gate `inputs[i]` for i in `inputs`.
     """
 
-    def __init__(
-        self, n_wires: int, n_layers: int, ansatz: str, engine: str, *, n_circuits: int | None, wires_from: str
-    ):
-        super().__init__()
-        check_circuit(n_wires, n_layers, ansatz, engine, wires_from=wires_from)
-        self.n_wires, self.n_layers, self.ansatz, self.engine = n_wires, n_layers, ansatz, engine
-        self.resolved_engine = choose_engine(engine)
-        self.circuit = ANSATZES[ansatz].build(n_wires, n_layers)
-        shape = ANSATZES[ansatz].weight_shape(n_wires, n_layers)
-        self.weights = nn.Parameter(torch.empty(shape if n_circuits is None else (n_circuits, *shape)))
-        self.reset_parameters()
+    name: str
+    wires: tuple[int, ...]
+    weights: tuple[int, ...] = ()
+    inputs: tuple[int, ...] = ()
 
-    def reset_parameters(self) -> None:
-        """Draw the weights again, in radians."""
-        nn.init.normal_(self.weights, std=INITIAL_STD)
 
-    def expectations(self, angles: Tensor) -> Tensor:
-        """[C, n, B] radians → [C, n, B] ⟨Z⟩, float64 if angles or weights are, else float32, whatever autocast says."""
-        if self.resolved_engine == "folded":
-            from hqcnn_lab.quantum.folded import expectations
+@dataclass(frozen=True)
+class Circuit:
+    """What runs on every sample.
+
+    `encoder` prepares the first state; `gates` follow it, among them data gates if the circuit re-uploads, and the
+    rotation into the basis of an X or Y readout; then the wires `measured` are read. Hashable: plans are cached by it.
+    """
+
+    n_wires: int
+    encoder: str
+    gates: tuple[Gate, ...]
+    readout: str
+    measured: tuple[int, ...]
+    weight_shape: tuple[int, ...]
+    strings: tuple[tuple[int, ...], ...] = field(init=False, compare=False)
+    """The Z strings read, each the wires it is a product over; for probabilities every subset of `measured`."""
+
+    def __post_init__(self):
+        if self.readout == "zz":
+            strings = tuple(combinations(self.measured, 2))
+        elif self.readout == "probabilities":
+            strings = tuple(
+                tuple(wire for bit, wire in enumerate(reversed(self.measured)) if index >> bit & 1)
+                for index in range(2 ** len(self.measured))
+            )
         else:
-            from hqcnn_lab.quantum.torchquantum_engine import expectations
-        dtype = working_dtype(angles, self.weights)
-        weights = self.weights if self.weights.dim() == 4 else self.weights.unsqueeze(0)
-        with torch.autocast(angles.device.type, enabled=False):
-            return expectations(angles.to(dtype).contiguous(), weights.to(dtype), self.circuit)
+            strings = tuple((wire,) for wire in self.measured)
+        object.__setattr__(self, "strings", strings)
 
-    def circuit_repr(self) -> str:
-        chosen = f" ({self.resolved_engine})" if self.engine == "auto" else ""
-        return f"n_layers={self.n_layers}, ansatz={self.ansatz}, engine={self.engine}{chosen}"
+    @property
+    def n_inputs(self) -> int:
+        return 2**self.n_wires if self.encoder == "amplitude" else self.n_wires
+
+    @property
+    def n_outputs(self) -> int:
+        return len(self.strings)
+
+    @property
+    def reuploads(self) -> bool:
+        return any(gate.inputs for gate in self.gates)
+
+    @property
+    def encoding(self) -> tuple[Gate, ...]:
+        """The gates that prepare the first state from |0…0⟩; none for amplitudes, which are the state."""
+        return () if self.encoder == "amplitude" else encoding(self.encoder, self.n_wires)
+
+
+def encoding(encoder: str, n_wires: int) -> tuple[Gate, ...]:
+    """Wire i turned by input i: Ry, Rx, or H and then Rz (Rz alone changes nothing that could be seen from |0⟩)."""
+    wires = range(n_wires)
+    if encoder == "angle_z":
+        return tuple(Gate("h", (i,)) for i in wires) + tuple(Gate("rz", (i,), inputs=(i,)) for i in wires)
+    return tuple(Gate("rx" if encoder == "angle_x" else "ry", (i,), inputs=(i,)) for i in wires)
+
+
+def basis_change(readout: str, wires: tuple[int, ...]) -> tuple[Gate, ...]:
+    """The gates after which a Z measurement reads X (H) or Y (S†, then H)."""
+    names = {"x": ("h",), "y": ("sdg", "h")}.get(readout, ())
+    return tuple(Gate(name, (wire,)) for name in names for wire in wires)
+
+
+def make_circuit(
+    n_wires: int,
+    n_layers: int,
+    ansatz: str = "hardware_efficient",
+    encoder: str = "angle_y",
+    readout: str = "z",
+    seed: int = 0,
+) -> Circuit:
+    """Put encoder, ansatz and readout together; `limits.check_circuit` says beforehand what cannot be.
+
+    "reuploading" is Ry encoding repeated before every layer (Pérez-Salinas et al. 2020): each output is then a Fourier
+    series of degree n_layers in every input (Schuld, Sweke, Meyer 2021). `seed` draws the "random" ansatz.
+    """
+    from hqcnn_lab.quantum.ansatz import ANSATZES  # which is written in the gates above
+
+    kind = ANSATZES[ansatz]
+    layers = kind.layers(n_wires, n_layers, seed)
+    gates = list(layers[0]) if layers else []
+    for index, layer in enumerate(layers[1:], start=1):
+        if encoder == "reuploading" and index < n_layers:  # a closing rotation layer is no layer of its own
+            gates += encoding("angle_y", n_wires)
+        gates += layer
+    measured = kind.measured(n_wires, n_layers)
+    gates += basis_change(readout, measured)
+    return Circuit(n_wires, encoder, tuple(gates), readout, measured, kind.weight_shape(n_wires, n_layers))

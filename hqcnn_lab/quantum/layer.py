@@ -1,35 +1,65 @@
 """A dense quantum layer: one circuit, shared by the batch."""
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
-from hqcnn_lab.quantum.circuit import CircuitModule, fold_leading, unfold_leading
+from hqcnn_lab.quantum.module import CircuitModule, fold_leading, unfold_leading
+from hqcnn_lab.quantum.noise import Noise
 
 
 class QuantumLayer(CircuitModule):
-    """Angles in, Pauli-Z expectations out: Ry encoding, a trainable ansatz, ⟨Zᵢ⟩ of every wire (paper eq. 2-5).
+    """Angles in, expectations out: an encoding, a trainable ansatz, a readout (paper eq. 2-5).
 
     Use it on a vector of features, one per wire, scaled to about ±π/2 (say `(π/2)·tanh`): angles beyond ±π wrap around.
     For images keep the patches and use `QuantumConv2d`: one circuit on pooled features no longer knows where they were.
 
-    Shapes: `[..., n_wires]` angles in radians → `[..., n_wires]` in [−1, 1]; leading dimensions are the batch, which
-    may be empty. float64 stays float64; anything narrower runs, and comes out, in float32, under autocast too.
+    Shapes: `[..., inputs]` → `[..., outputs]`; leading dimensions are the batch, which may be empty. Inputs are n_wires
+    angles in radians, or for amplitude encoding 2ⁿ numbers (normalized here; all zero means |0…0⟩). Outputs, in
+    [−1, 1]: one a measured wire, one a pair of them for "zz", 2ᵐ in [0, 1] for "probabilities". float64 stays float64;
+    anything narrower runs, and comes out, in float32, under autocast too.
 
     Args:
-        n_wires: qubits, one angle each; wire 0 is the most significant bit. `limits.MAX_WIRES` per engine.
-        n_layers: repetitions of the ansatz.
-        ansatz: "hardware_efficient": Ry, Rz on every wire, then a CNOT ring.
-        engine: "folded" (ours, exact, fast), "torchquantum" (the reference, float32 only), "auto" (the fastest).
+        n_wires: qubits; wire 0 is the most significant bit. `limits.MAX_WIRES` per engine.
+        n_layers: repetitions of the ansatz; for "pooling" how often the wires are halved.
+        ansatz: one of `limits.ANSATZES`, each defined in `ansatz.py`; "separable" is the twin without entanglement.
+        encoder: "angle_y" (Ry), "angle_x" (Rx), "angle_z" (H, then Rz), "reuploading" (Ry before every layer),
+            "amplitude".
+        readout: "z", "x", "y" of every measured wire, "zz" of all pairs i < j, "probabilities" of the basis states.
+        engine: "trig", "statevector", "folded" (exact; `folded` alone has second derivatives), "torchquantum" (the
+            reference, float32 only), "auto" (the fastest for the circuit and the batch).
+        noise: `Noise`, or a mapping of its arguments; None, or all rates 0: an exact circuit.
+        shots: measurements an output is estimated from; None: exact expectations.
+        shot_gradient: "straight_through" (the exact gradient) or "parameter_shift" (sampled too, as on hardware).
+        seed: what the "random" ansatz and its frozen weights are drawn from.
 
-    Attributes: `weights`, the one parameter, [n_layers, n_wires, 2] radians; `resolved_engine`, what "auto" chose.
+    Attributes: `weights`, the one parameter, of `circuit.weight_shape`, radians; `circuit`, the description that
+    `draw_text` draws.
 
-    Raises ValueError for a wrong argument or last dimension, TypeError for angles that are not floating point.
+    Raises ValueError for a wrong argument, an impossible combination or last dimension, TypeError for input that is not
+    floating point; in anomaly mode (`torch.autograd.detect_anomaly`) ValueError for input that is not finite.
     """
 
-    def __init__(self, n_wires: int, n_layers: int, ansatz: str = "hardware_efficient", engine: str = "auto"):
-        super().__init__(n_wires, n_layers, ansatz, engine, n_circuits=None, wires_from="n_wires")
+    def __init__(
+        self,
+        n_wires: int,
+        n_layers: int,
+        ansatz: str = "hardware_efficient",
+        encoder: str = "angle_y",
+        readout: str = "z",
+        engine: str = "auto",
+        noise: Noise | Mapping | None = None,
+        shots: int | None = None,
+        shot_gradient: str = "straight_through",
+        seed: int = 0,
+    ):
+        options = (ansatz, encoder, readout, engine, noise, shots, shot_gradient, seed)
+        super().__init__(n_wires, n_layers, *options, n_circuits=None, wires_from="n_wires")
 
     def forward(self, angles: Tensor) -> Tensor:
-        return unfold_leading(self.expectations(fold_leading(angles, self.n_wires)), angles.shape)
+        name = "2^n_wires" if self.encoder == "amplitude" else "n_wires"
+        values = self.expectations(fold_leading(angles, self.circuit.n_inputs, name))
+        return unfold_leading(values, angles.shape[:-1])
 
     def extra_repr(self) -> str:
         return f"n_wires={self.n_wires}, {self.circuit_repr()}"

@@ -1,32 +1,38 @@
-"""What a circuit may be — plain names and numbers, so that a configuration is checked without importing torch."""
+"""What a circuit may be: names, numbers and combinations. Torch-free, so that a configuration is checked quickly."""
 
-ENGINES = ("auto", "folded", "torchquantum")
-ANSATZES = ("hardware_efficient",)
+from typing import TYPE_CHECKING
 
-# What a sample keeps for the backward pass grows as 2ⁿ: at 16 wires and 2 layers 10 MB with "folded", 43 MB with
-# "torchquantum", which keeps a state per gate.
-MAX_WIRES = {"auto": 16, "folded": 16, "torchquantum": 16}
-MAX_MODULE_WIRES = 10  # FoldedModule always makes the unitary: 4ⁿ numbers per gate
+from hqcnn_lab.quantum.ansatz import ANSATZES
+from hqcnn_lab.quantum.circuit import ENCODERS, READOUTS
+
+if TYPE_CHECKING:
+    from hqcnn_lab.quantum.noise import Noise
+
+ENGINES = ("auto", "trig", "statevector", "folded", "torchquantum")
+SHOT_GRADIENTS = ("straight_through", "parameter_shift")
+
+# trig needs 3ⁿ coefficients an output, folded a matrix of 4ⁿ, the others states of 2ⁿ: a complex64 state of 24 wires is
+# 134 MB a sample. torchquantum keeps one for every gate.
+MAX_WIRES = {"auto": 24, "trig": 8, "statevector": 24, "folded": 10, "torchquantum": 16}
+MAX_PROBABILITY_WIRES = 10  # 2ⁿ outputs
 
 
-FOLD_WIRES = 7  # folded makes U(θ) up to here: 16384 samples at 4 wires are 2.3x faster, 2048 at 7 1.3x, at 8 slower
+def choose_engine(engine: str, n_wires: int, encoder: str, batch: int) -> str:
+    """The engine that will really run on `batch` samples.
+
+    "auto" is trig where its coefficients, found by 3ⁿ evaluations, pay, and statevector elsewhere. The crossover was
+    measured with benchmarks/quantum.py at 4 to 8 wires, on one core, hardware-efficient, 2 layers.
+    """
+    if engine != "auto":
+        return engine
+    encodes_once = encoder.startswith("angle")
+    return "trig" if encodes_once and n_wires <= MAX_WIRES["trig"] and batch >= 2 * 3**n_wires else "statevector"
 
 
 def bytes_per_sample(n_wires: int, n_layers: int, engine: str = "auto") -> float:
-    """About what a sample keeps for the backward pass, in complex64 states of 2ⁿ: measured at 16 wires and 2 layers."""
-    if choose_engine(engine) == "folded":
-        states = 3 if n_wires <= FOLD_WIRES else 10 * n_layers
-    else:
-        states = 3 * n_wires * n_layers
+    """About what a sample keeps for the backward pass: complex64 states of 2ⁿ; trig keeps less, and is not asked."""
+    states = {"torchquantum": 3 * n_wires * n_layers, "folded": 3}.get(engine, 1.5)
     return states * 8 * 2**n_wires
-
-
-def choose_engine(engine: str) -> str:
-    """The engine that will really run: "auto" is "folded", the faster one at every size measured, 1 to 16 wires.
-
-    The figures come from benchmarks/quantum.py; a faster engine for some sizes belongs in here.
-    """
-    return "folded" if engine == "auto" else engine
 
 
 def check_count(name: str, value: object, minimum: int = 1) -> None:
@@ -35,19 +41,66 @@ def check_count(name: str, value: object, minimum: int = 1) -> None:
         raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
 
 
-def check_circuit(n_wires: int, n_layers: int, ansatz: str, engine: str, *, wires_from: str = "n_wires") -> None:
-    """Raise a one-line ValueError if no engine can run this circuit.
+def check_circuit(
+    n_wires: int,
+    n_layers: int,
+    ansatz: str = "hardware_efficient",
+    encoder: str = "angle_y",
+    readout: str = "z",
+    engine: str = "auto",
+    noise: "Noise | None" = None,
+    shots: int | None = None,
+    shot_gradient: str = "straight_through",
+    *,
+    wires_from: str = "n_wires",
+) -> None:
+    """Raise a one-line ValueError, saying what to use instead, if this circuit cannot be built or run.
 
     `wires_from` names, in the message, what the user must change: a convolution has no `n_wires` argument.
     """
     check_count(wires_from, n_wires)
     check_count("n_layers", n_layers)
-    if ansatz not in ANSATZES:
-        raise ValueError(f"ansatz must be one of {', '.join(ANSATZES)}; got {ansatz!r}")
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}; got {engine!r}")
+    for name, value, known in (
+        ("ansatz", ansatz, tuple(ANSATZES)),
+        ("encoder", encoder, ENCODERS),
+        ("readout", readout, READOUTS),
+        ("engine", engine, ENGINES),
+        ("shot_gradient", shot_gradient, SHOT_GRADIENTS),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
     limit = MAX_WIRES[engine]
     if n_wires > limit:
+        remedy = "use several smaller circuits" if limit == max(MAX_WIRES.values()) else "use engine='auto'"
+        raise ValueError(f"{wires_from} = {n_wires} wires, but engine={engine!r} takes at most {limit}: {remedy}")
+    if encoder == "reuploading" and engine in ("trig", "folded"):
         raise ValueError(
-            f"{wires_from} = {n_wires} wires, but engine={engine!r} takes at most {limit}: use several smaller circuits"
+            f"engine={engine!r} needs an encoder that reads the data once, not 'reuploading': use engine='statevector'"
+        )
+    if encoder == "amplitude" and engine == "trig":
+        raise ValueError("engine='trig' needs an angle encoder, not 'amplitude': use engine='statevector' or 'folded'")
+    _check_readout(n_wires, n_layers, ansatz, readout)
+    if shots is not None:
+        check_count("shots", shots)
+    if noise is not None and not noise.is_zero:
+        method = noise.choose_method(n_wires)
+        if method == "density" and engine != "auto":
+            raise ValueError(
+                f"engine={engine!r} knows no density matrix: use engine='auto', or noise.method='trajectories'"
+            )
+
+
+def _check_readout(n_wires: int, n_layers: int, ansatz: str, readout: str) -> None:
+    if ansatz == "pooling" and n_layers > max(n_wires - 1, 0).bit_length():
+        raise ValueError(
+            f"ansatz='pooling' halves the wires in each layer: {n_wires} wires take n_layers of at most "
+            f"{(n_wires - 1).bit_length()}, got {n_layers}"
+        )
+    n_measured = len(ANSATZES[ansatz].measured(n_wires, n_layers))
+    if readout == "zz" and n_measured < 2:
+        raise ValueError("readout='zz' needs two measured wires at least: use readout='z'")
+    if readout == "probabilities" and n_measured > MAX_PROBABILITY_WIRES:
+        raise ValueError(
+            f"readout='probabilities' of {n_measured} wires is 2^{n_measured} outputs, "
+            f"at most {MAX_PROBABILITY_WIRES} wires: use readout='z' or 'zz'"
         )

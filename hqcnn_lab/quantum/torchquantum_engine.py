@@ -10,8 +10,9 @@ yourself before the first circuit runs: the adapter then changes nothing.
 
 Traps kept out of the way here: it is complex64 only (float64 would come back as float32, so it is refused); a device
 belongs to one batch size and its state enters `state_dict` (so one is made in each forward and thrown away); its
-density-matrix device is wrong (never used); every gate keeps a whole state for backward. Its CNOT matrix is copied to
-the GPU gate by gate: on CUDA prefer the folded engine.
+density-matrix device is wrong (never used); `expval` of X or Y turns the device in place (only Z is asked for); its cu3
+fails on a value per sample (given as a matrix then); every gate keeps a whole state for backward. Its CNOT matrix is
+copied to the GPU gate by gate: on CUDA prefer the folded engine.
 """
 
 import sys
@@ -24,9 +25,10 @@ from types import ModuleType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hqcnn_lab.quantum.ansatz import Circuit, Cnots
+from hqcnn_lab.quantum.circuit import Circuit, Gate
 
 INSTALL = "pip install --no-deps torchquantum==0.1.8"
 
@@ -60,31 +62,55 @@ def refuse_float64(dtype: torch.dtype) -> None:
 
 
 def expectations(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
-    """⟨Zᵢ⟩ of every wire for C circuits on B samples each: [C, n, B] angles, [C, L, n, k] weights → [C, n, B].
+    """What C circuits read from B samples each: [C, n_inputs, B] angles, [C, W] weights → [C, n_outputs, B].
 
-    float32, radians. Circuits × samples are one batch for torchquantum: no loop but the one over gates.
+    float32, radians; amplitudes are taken as normalized. Circuits × samples are one batch for torchquantum: no loop but
+    the one over gates.
     """
     refuse_float64(angles.dtype)
-    n_circuits, n_wires, batch = angles.shape
+    n_circuits, _, batch = angles.shape
     if angles.numel() == 0:
-        return angles + 0 * weights.sum()
+        return angles.new_zeros(n_circuits, circuit.n_outputs, batch) + 0 * (angles.sum() + weights.sum())
     library = torchquantum()
-    functional = library.functional
-    device = _device(n_wires, n_circuits * batch, angles.device)
-    for wire in range(n_wires):
-        functional.ry(device, wires=wire, params=angles[:, wire].reshape(-1, 1))
-    rotate = {"y": functional.ry, "z": functional.rz}
-    for operation in circuit:
-        if isinstance(operation, Cnots):
-            for control, target in operation.pairs:
-                functional.cnot(device, wires=[control, target])
-            continue
-        for wire in range(n_wires):
-            angle = weights[:, operation.layer, wire, operation.slot, None]  # [C, 1]: shared by the batch if C = 1
-            per_sample = angle if n_circuits == 1 else angle.expand(-1, batch).reshape(-1, 1)
-            rotate[operation.axis](device, wires=wire, params=per_sample)
-    values = library.expval(device, list(range(n_wires)), [library.PauliZ()] * n_wires)
-    return values.reshape(n_circuits, batch, n_wires).transpose(1, 2)
+    device = _device(circuit.n_wires, n_circuits * batch, angles.device)
+    if circuit.encoder == "amplitude":
+        device.set_states(angles.transpose(1, 2).flatten(0, 1).to(device.states.dtype))
+    columns = weights.unbind(1)
+    for gate in (*circuit.encoding, *circuit.gates):
+        if gate.inputs:
+            values = torch.stack([angles[:, i] for i in gate.inputs], dim=-1).flatten(0, 1)
+        elif gate.weights:
+            values = torch.stack([columns[i] for i in gate.weights], dim=-1)  # [C, k]: shared by the batch if C = 1
+            values = values if n_circuits == 1 else values[:, None].expand(-1, batch, -1).flatten(0, 1)
+        else:
+            values = None
+        _apply(library.functional, device, gate, values)
+    return _read(library, device, circuit).reshape(n_circuits, batch, -1).transpose(1, 2)
+
+
+def _apply(functional: ModuleType, device: Any, gate: Gate, values: Tensor | None) -> None:
+    """One gate by torchquantum's function, which has our name, with values [1 or C·B, k]."""
+    if gate.name == "cu3" and len(values) > 1:  # torchquantum's fails on a value per sample
+        matrices = F.pad(functional.u3_matrix(values), (2, 0, 2, 0))
+        matrices = matrices + torch.diag(matrices.new_tensor([1, 1, 0, 0]))
+        functional.qubitunitaryfast(device, wires=list(gate.wires), params=matrices)
+    else:
+        getattr(functional, gate.name)(device, wires=list(gate.wires), params=values)
+
+
+def _read(library: ModuleType, device: Any, circuit: Circuit) -> Tensor:
+    """[C·B, n_outputs]; the change to an X or Y basis is among the gates, so `expval` needs only Z."""
+    if circuit.readout not in ("zz", "probabilities"):
+        return library.expval(device, list(circuit.measured), [library.PauliZ()] * len(circuit.measured))
+    probabilities = device.states.abs().square()
+    if circuit.readout == "probabilities":
+        unread = [1 + wire for wire in range(circuit.n_wires) if wire not in circuit.measured]
+        return (probabilities.sum(unread) if unread else probabilities).flatten(1)
+    shifts = torch.arange(circuit.n_wires - 1, -1, -1, device=probabilities.device)
+    bits = torch.arange(2**circuit.n_wires, device=probabilities.device)[:, None] >> shifts & 1
+    signs = (1 - 2 * bits).to(probabilities.dtype)  # [2ⁿ, n]
+    first, second = zip(*circuit.strings, strict=True)
+    return probabilities.flatten(1) @ (signs[:, first] * signs[:, second])
 
 
 def unitary(module: nn.Module, n_wires: int, device: torch.device) -> Tensor:

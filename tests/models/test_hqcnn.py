@@ -63,7 +63,7 @@ def test_twin_of_the_default_circuit_has_exactly_its_weights() -> None:
 
 
 def test_twin_sees_each_patch_of_each_group_alone() -> None:
-    kernel = ClassicalKernel2d(in_channels=2, kernel_size=2, groups=2, min_weights=40)
+    kernel = ClassicalKernel2d(in_channels=2, kernel_size=2, groups=2, n_outputs=4, min_weights=40)
     assert len(kernel.maps) == 3
     x = torch.randn(1, 2, 4, 4)
     changed = x.clone()

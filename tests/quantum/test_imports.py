@@ -25,8 +25,8 @@ def run(code: str, *flags: str, path: str = "") -> None:
 def test_limits_need_no_torch():
     run("""
 import sys, hqcnn_lab.quantum.limits as limits
-limits.check_circuit(4, 2, "hardware_efficient", "auto")
-assert limits.MAX_WIRES["auto"] == 16
+limits.check_circuit(4, 2, "hardware_efficient", engine="auto")
+assert limits.MAX_WIRES["auto"] == 24
 assert "torch" not in sys.modules and "numpy" not in sys.modules
 """)
 

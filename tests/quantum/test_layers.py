@@ -9,9 +9,10 @@ import pytest
 import state_vector
 import torch
 
-from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer
+from hqcnn_lab.quantum import Noise, QuantumConv2d, QuantumLayer, QuantumPool2d
+from hqcnn_lab.quantum.limits import MAX_WIRES, check_circuit, choose_engine
 
-ENGINES = ["folded", "torchquantum"]
+ENGINES = ["trig", "statevector", "folded", "torchquantum"]
 MAKERS = {
     "layer": (lambda **kw: QuantumLayer(3, 2, **kw), (5, 3)),
     "conv": (lambda **kw: QuantumConv2d(2, 2, **kw), (3, 2, 4, 6)),
@@ -181,9 +182,7 @@ def test_weights_come_from_the_default_generator():
 
 
 def test_repr_says_what_runs():
-    assert repr(QuantumLayer(3, 2)) == (
-        "QuantumLayer(n_wires=3, n_layers=2, ansatz=hardware_efficient, engine=auto (folded))"
-    )
+    assert repr(QuantumLayer(3, 2)) == ("QuantumLayer(n_wires=3, n_layers=2, ansatz=hardware_efficient, engine=auto)")
     assert "QuantumConv2d(2, 8, kernel_size=2, stride=2, padding=0, groups=2, n_wires=4" in repr(QuantumConv2d(2))
 
 
@@ -194,9 +193,10 @@ def test_repr_says_what_runs():
         (lambda: QuantumLayer(2.0, 1), "n_wires must be a whole number of at least 1, got 2.0"),
         (lambda: QuantumLayer(True, 1), "n_wires must be a whole number of at least 1, got True"),
         (lambda: QuantumLayer(2, 0), "n_layers must be a whole number of at least 1, got 0"),
-        (lambda: QuantumLayer(2, 1, ansatz="nope"), "ansatz must be one of hardware_efficient; got 'nope'"),
-        (lambda: QuantumLayer(2, 1, engine="nope"), "engine must be one of auto, folded, torchquantum; got 'nope'"),
-        (lambda: QuantumLayer(17, 1), "n_wires = 17 wires, but engine='auto' takes at most 16: use several smaller"),
+        (lambda: QuantumLayer(2, 1, ansatz="nope"), "ansatz must be one of hardware_efficient, .*; got 'nope'"),
+        (lambda: QuantumLayer(2, 1, engine="nope"), "engine must be one of auto, trig, .*; got 'nope'"),
+        (lambda: QuantumLayer(25, 1), "n_wires = 25 wires, but engine='auto' takes at most 24: use several smaller"),
+        (lambda: QuantumLayer(9, 1, engine="trig"), "engine='trig' takes at most 8: use engine='auto'"),
         (lambda: QuantumLayer(17, 1, engine="torchquantum"), "engine='torchquantum' takes at most 16"),
         (lambda: QuantumConv2d(0), "in_channels must be a whole number of at least 1, got 0"),
         (lambda: QuantumConv2d(2, 0), "kernel_size must be a whole number of at least 1, got 0"),
@@ -205,7 +205,23 @@ def test_repr_says_what_runs():
         (lambda: QuantumConv2d(2, padding=-1), "padding must be a whole number of at least 0, got -1"),
         (lambda: QuantumConv2d(2, groups=0), "groups must be a whole number of at least 1, got 0"),
         (lambda: QuantumConv2d(4, groups=3), "groups=3 must divide in_channels=4"),
-        (lambda: QuantumConv2d(5, groups=1), "in_channels/groups · kernel_size² = 20 wires, but engine='auto'"),
+        (lambda: QuantumConv2d(7, groups=1), "in_channels/groups · kernel_size² = 28 wires, but engine='auto'"),
+        (lambda: QuantumLayer(3, 1, encoder="nope"), "encoder must be one of angle_y, .*; got 'nope'"),
+        (lambda: QuantumLayer(3, 1, readout="nope"), "readout must be one of z, .*; got 'nope'"),
+        (lambda: QuantumLayer(3, 1, encoder="reuploading", engine="trig"), "use engine='statevector'"),
+        (lambda: QuantumLayer(3, 1, encoder="reuploading", engine="folded"), "use engine='statevector'"),
+        (lambda: QuantumLayer(3, 1, encoder="amplitude", engine="trig"), "use engine='statevector' or 'folded'"),
+        (lambda: QuantumLayer(1, 1, readout="zz"), "readout='zz' needs two measured wires"),
+        (lambda: QuantumLayer(11, 1, readout="probabilities"), "at most 10 wires: use readout='z' or 'zz'"),
+        (lambda: QuantumLayer(4, 3, "pooling"), "4 wires take n_layers of at most 2, got 3"),
+        (lambda: QuantumLayer(3, 1, shots=0), "shots must be a whole number of at least 1, got 0"),
+        (lambda: QuantumLayer(3, 1, shots=9, shot_gradient="nope"), "shot_gradient must be one of"),
+        (lambda: QuantumLayer(3, 1, seed=-1), "seed must be a whole number of at least 0, got -1"),
+        (lambda: QuantumLayer(3, 1, noise={"bit_flip": 2}), "noise.bit_flip must be between 0 and 1, got 2"),
+        (lambda: QuantumLayer(3, 1, noise=Noise(0.1), engine="folded"), "use engine='auto', or noise.method="),
+        (lambda: QuantumLayer(9, 1, noise=Noise(amplitude_damping=0.1)), "amplitude damping needs it"),
+        (lambda: QuantumPool2d(3, 1), "kernel_size must be a whole number of at least 2, got 1"),
+        (lambda: QuantumPool2d(3, encoder="amplitude"), "use an angle encoder"),
         (lambda: QuantumLayer(3, 1)(torch.zeros(2, 4)), r"n_wires=3, got shape \(2, 4\)"),
         (lambda: QuantumLayer(3, 1)(torch.zeros(())), r"n_wires=3, got shape \(\)"),
         (lambda: QuantumConv2d(3)(torch.zeros(2, 4, 8, 8)), r"in_channels=3, H, W\], got shape \(2, 4, 8, 8\)"),
@@ -217,6 +233,103 @@ def test_errors_are_one_line_and_name_the_argument(make, message):
     with pytest.raises(ValueError, match=message) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_anomaly_mode_names_the_layer_that_got_angles_that_are_not_finite(case, bad):
+    make, shape = case
+    layer, x = make(), torch.zeros(shape)
+    x.view(-1)[0] = bad
+    assert torch.isnan(layer(x)).any()  # otherwise the check's cost is spared
+    with (
+        torch.autograd.set_detect_anomaly(True),
+        pytest.raises(ValueError, match=r"1 of .* not finite on entering Quantum"),
+    ):
+        layer(x)
+
+
+def test_a_zero_vector_of_amplitudes_is_the_ground_state_and_gets_no_gradient():
+    layer = QuantumLayer(3, 2, encoder="amplitude")
+    x = torch.randn(4, 8)
+    x[1] = 0
+    ground = torch.eye(8)[:1]
+    values = layer(x.requires_grad_())
+    values.sum().backward()
+    torch.testing.assert_close(values[1], layer(ground)[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(layer(7 * x), values, atol=1e-6, rtol=0)  # normalized
+    assert (x.grad[1] == 0).all()
+    assert x.grad.isfinite().all()
+    assert x.grad[0].abs().max() > 1e-3
+
+
+def test_amplitudes_in_a_convolution_are_filled_up_to_a_power_of_two():
+    conv = QuantumConv2d(3, 2, groups=1, encoder="amplitude").double()  # 12 values: 4 wires, 16 amplitudes
+    assert (conv.n_wires, conv.out_channels) == (4, 4)
+    images = torch.randn(2, 3, 2, 2).double()
+    layer = QuantumLayer(4, 2, encoder="amplitude").double()
+    layer.load_state_dict({"weights": conv.weights[0]})
+    padded = torch.cat([images.flatten(1), torch.zeros(2, 4).double()], 1)
+    torch.testing.assert_close(conv(images).flatten(1), layer(padded), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("kernel_size", [2, 3])
+def test_pooling_reads_one_wire_of_each_channel(kernel_size):
+    pool = QuantumPool2d(3, kernel_size).double()
+    layer = QuantumLayer(kernel_size**2, pool.n_layers, "pooling").double()
+    images = torch.randn(2, 3, 2 * kernel_size, kernel_size).double()
+    values = pool(images)
+    assert values.shape == (2, 3, 2, 1)
+    layer.load_state_dict({"weights": pool.weights[1]})
+    patch = images[1, 1, kernel_size:].flatten()
+    assert layer(patch).shape == (1,)
+    torch.testing.assert_close(values[1, 1, 1], layer(patch), atol=1e-12, rtol=0)
+
+
+def test_random_weights_are_frozen_and_come_from_the_seed_alone():
+    torch.manual_seed(0)
+    first, other = (QuantumConv2d(2, 2, ansatz="random", seed=seed) for seed in (5, 6))
+    torch.manual_seed(1)
+    again = QuantumConv2d(2, 2, ansatz="random", seed=5)
+    assert torch.equal(first.weights, again.weights)
+    assert first.circuit == again.circuit
+    assert not torch.equal(first.weights, other.weights)
+    assert not first.weights.requires_grad
+    x = torch.randn(1, 2, 4, 4, requires_grad=True)
+    first(x).sum().backward()
+    assert x.grad.abs().max() > 1e-3
+    assert first.weights.grad is None
+
+
+def test_noise_that_is_zero_is_the_exact_engine_bit_for_bit(case):
+    make, shape = case
+    layer, x = make(), torch.randn(shape)
+    quiet = make(noise={"depolarizing": 0.0, "method": "trajectories"})
+    quiet.load_state_dict(layer.state_dict())
+    assert torch.equal(quiet(x), layer(x))
+    loud = make(noise=Noise(depolarizing=0.1))
+    loud.load_state_dict(layer.state_dict())
+    assert (loud(x) - layer(x)).abs().max() > 1e-2
+
+
+def test_trajectories_and_shots_follow_torchs_seed():
+    layer = QuantumLayer(3, 2, noise={"bit_flip": 0.2, "method": "trajectories"}, shots=50)
+    x = torch.randn(4, 3)
+    torch.manual_seed(3)
+    first = layer(x)
+    assert not torch.equal(layer(x), first)
+    torch.manual_seed(3)
+    assert torch.equal(layer(x), first)
+
+
+def test_auto_takes_the_polynomial_for_many_samples_and_the_state_vector_otherwise():
+    assert choose_engine("auto", 4, "angle_y", 16384) == "trig"
+    assert choose_engine("auto", 4, "angle_x", 16) == "statevector"
+    assert choose_engine("auto", 4, "reuploading", 16384) == "statevector"
+    assert choose_engine("auto", 4, "amplitude", 16384) == "statevector"
+    assert choose_engine("auto", 12, "angle_y", 16384) == "statevector"
+    assert choose_engine("folded", 4, "angle_y", 16384) == "folded"
+    for engine, limit in MAX_WIRES.items():
+        check_circuit(limit, 1, engine=engine)
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])

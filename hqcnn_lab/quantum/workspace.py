@@ -1,0 +1,29 @@
+"""Memory that is used again: on a CPU, touching fresh memory costs more than the arithmetic of a small circuit."""
+
+import math
+import threading
+
+import torch
+from torch import Tensor
+
+MAX_BYTES = 2**24  # a buffer above this is not kept: it would outlive its use, and its first touch matters less
+
+_buffers = threading.local()
+
+
+def workspace(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """An uninitialized tensor of `like`'s type and place, the same memory whenever the same thread asks for `name`.
+
+    For intermediates that die before the function that asked returns; never for what autograd keeps. On a GPU, whose
+    allocator already does this, and above `MAX_BYTES`, simply a new tensor.
+    """
+    n = math.prod(shape)
+    if like.device.type != "cpu" or n * like.element_size() > MAX_BYTES:
+        return torch.empty(shape, device=like.device, dtype=like.dtype)
+    key = f"{name} {like.dtype}"
+    buffer = getattr(_buffers, key, None)
+    if buffer is None or buffer.numel() < n:
+        with torch.inference_mode(False):
+            buffer = torch.empty(n, dtype=like.dtype)
+        setattr(_buffers, key, buffer)
+    return buffer[:n].view(shape)

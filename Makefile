@@ -3,7 +3,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint format bench clean
+.PHONY: help setup train test lint format bench peers clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ bench: .venv/ready  ## measure: circuits against torchquantum, the optimizer's s
 	$(BIN)/python benchmarks/quantum.py
 	$(BIN)/python benchmarks/optimizer.py
 	$(BIN)/python benchmarks/epoch.py
+
+peers: .venv/ready  ## install PennyLane and pyqtorch beside it all, for benchmarks/quantum.py and a few tests
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[peers]"
 
 clean:  ## remove .venv and what tools left behind; runs and sweeps stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

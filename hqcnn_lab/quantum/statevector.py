@@ -26,7 +26,7 @@ from hqcnn_lab.quantum.gates import make_matrices
 from hqcnn_lab.quantum.plan import Controlled, DataTurns, Local, Permutation, Plan, Step, groups, make_plan
 from hqcnn_lab.quantum.workspace import workspace
 
-CHUNK = 2**18  # amplitudes at a time on a CPU: they and their gradient fit its second-level cache
+CHUNK = 2**19  # amplitudes at a time on a CPU: larger ones leave its caches, smaller ones cost calls
 MIN_COLUMNS = 8  # samples at a time at least: narrower matrices waste the GEMM
 
 
@@ -100,7 +100,7 @@ def _product_backward(
     gradient: Tensor, left: Tensor, right: Tensor, d_left: Tensor, d_right: Tensor, chunk: slice
 ) -> None:
     gradient = gradient.unflatten(1, (left.shape[1], right.shape[1]))
-    terms = workspace("terms", gradient.shape, gradient)
+    terms = workspace("state a", gradient.shape, gradient)  # where no state is needed any more
     torch.mul(gradient, right[:, :, chunk].conj().resolve_conj().unsqueeze(1), out=terms)
     d_left[:, :, chunk] = terms.sum(2)
     torch.mul(gradient, left[:, :, chunk].conj().resolve_conj().unsqueeze(2), out=terms)
@@ -141,19 +141,22 @@ def _other(name: str, current: Tensor) -> Tensor:
 def _group(matrix: Tensor, current: Tensor, start: int, stop: int, name: str) -> Tensor:
     """[C, 2ᵏ, 2ᵏ] on the wires from `start` to `stop`; a real matrix acts on real and imaginary parts as one GEMM."""
     result = _other(name, current)
-    columns, into = _as(matrix, current), _as(matrix, result)
-    if current.is_complex():
-        matrix = matrix.resolve_conj()
+    matrix = matrix.resolve_conj()
     n_circuits, copies, size = current.shape[0], 2**start, 2 ** (stop - start)
-    if columns.shape[2] * 2 ** (current.shape[1].bit_length() - 1 - stop) == 1:
-        # The last wires of a single sample: one product, not thousands of small ones.
+    if _as_rows(current, stop):
         rows = (n_circuits, copies, size)
-        torch.bmm(columns.view(rows), matrix.mT, out=into.view(rows))
+        torch.bmm(current.view(rows), matrix.to(current.dtype).mT, out=result.view(rows))
         return result
+    columns, into = _as(matrix, current), _as(matrix, result)
     spread = matrix.expand(copies, -1, -1) if n_circuits == 1 else matrix.repeat_interleave(copies, 0)
     shape = (n_circuits * copies, size, -1)
     torch.bmm(spread, columns.view(shape), out=into.view(shape))
     return result
+
+
+def _as_rows(current: Tensor, stop: int) -> bool:
+    """Whether a group is the last wires of a single sample: one product from the right, not thousands of thin ones."""
+    return current.shape[2] == 1 and current.shape[1] == 2**stop
 
 
 def _as(matrix: Tensor, states: Tensor) -> Tensor:
@@ -209,8 +212,12 @@ def _undo(step, current, gradient, matrices, d_matrices, turns, d_turns):
 
 def _group_outer(gradient: Tensor, current: Tensor, start: int, stop: int, matrix: Tensor) -> Tensor:
     """[C, 2ᵏ, 2ᵏ]: Σ gradient · current†, over the samples and the other wires; its real part for a real matrix."""
-    gradient, current = _as(matrix, gradient), _as(matrix, current)
     n_circuits, copies, size = current.shape[0], 2**start, 2 ** (stop - start)
+    if _as_rows(current, stop):
+        rows = (tensor.view(n_circuits, copies, size) for tensor in (gradient, current))
+        outer = torch.bmm(next(rows).mT, next(rows).conj())
+        return outer if matrix.is_complex() else outer.real
+    gradient, current = _as(matrix, gradient), _as(matrix, current)
     rows = [tensor.view(n_circuits * copies, size, -1) for tensor in (gradient, current)]
     if copies > 1 and rows[0].shape[2] < size:  # many thin products: turn the wires to the front, and it is one
         rows = [row.unflatten(0, (n_circuits, copies)).transpose(1, 2).flatten(2) for row in rows]
@@ -237,7 +244,7 @@ def _read(plan: Plan, current: Tensor) -> Tensor:
     """Values [C, outputs, b] of states [C, 2ⁿ, b]; re² and im² side by side go through one GEMM."""
     outer, inner = string_signs(plan, current.device, current.real.dtype)
     parts = _as(inner, current)
-    squares = torch.mul(parts, parts, out=workspace("terms", parts.shape, parts))
+    squares = torch.mul(parts, parts, out=_as(inner, _other("state", current)))
     values = torch.matmul(inner, squares.unflatten(1, (outer.shape[1], -1)))  # [C, outer basis, strings, columns]
     values = (values * outer.t().unsqueeze(2)).sum(1) if outer.shape[1] > 1 else values.squeeze(1)
     values = values.unflatten(2, (-1, 2)).sum(3) if current.is_complex() else values

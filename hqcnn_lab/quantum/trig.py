@@ -6,6 +6,7 @@ known angles; after that a sample costs one real matrix product, whatever the ci
 """
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import torch
@@ -18,7 +19,7 @@ from hqcnn_lab.quantum.gates import kron
 from hqcnn_lab.quantum.plan import make_plan
 from hqcnn_lab.quantum.workspace import workspace
 
-CHUNK = 3 * 2**18  # numbers at a time in the largest intermediate: about a second-level cache of them
+CHUNK = 2**20  # numbers at a time in the large intermediates on a CPU: more leave its caches, fewer cost calls
 
 
 def expectations(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
@@ -58,10 +59,10 @@ class _Contract(torch.autograd.Function):
         cut = _cut(angles.shape[1], n_outputs)
         cos, sin = torch.cos(angles), torch.sin(angles)
         values = angles.new_empty(angles.shape[0], n_outputs, angles.shape[2])
-        for block in _blocks(angles, n_outputs * 3**cut):
+        for block in _blocks(angles, _rows(cut, angles.shape[1], n_outputs)):
             left, right = _halves(cos[block], sin[block], cut)
-            folded = _folded(_as_matrix(coefficients[block[0]], cut), right[-1])
-            torch.sum(folded.unflatten(1, (n_outputs, -1)).mul_(left[-1].unsqueeze(1)), 2, out=values[block])
+            folded = _folded(_as_matrix(coefficients[block[0]], cut), right)
+            torch.sum(folded.unflatten(1, (n_outputs, -1)).mul_(left.unsqueeze(1)), 2, out=values[block])
         ctx.save_for_backward(cos, sin, coefficients)
         return values
 
@@ -78,22 +79,22 @@ class _Contract(torch.autograd.Function):
         cut = _cut(cos.shape[1], n_outputs)
         d_angles = torch.empty_like(cos)
         d_matrix = torch.zeros_like(_as_matrix(coefficients, cut))
-        for block in _blocks(cos, n_outputs * 3**cut):
+        for block in _blocks(cos, _rows(cut, cos.shape[1], n_outputs)):
             c, s, g = cos[block], sin[block], upstream[block].unsqueeze(2)
             matrix = _as_matrix(coefficients[block[0]], cut)
             left, right = _halves(c, s, cut)
-            folded = _folded(matrix, right[-1]).unflatten(1, (n_outputs, -1))
-            d_left = torch.sum(folded.mul_(g), 1, out=workspace("d left", left[-1].shape, c))
-            spread = torch.mul(g, left[-1].unsqueeze(1), out=folded).flatten(1, 2)  # [c, K · 3^cut, b]
-            d_matrix[block[0]].baddbmm_(spread, right[-1].mT)
-            d_right = torch.bmm(matrix.mT, spread, out=workspace("d right", right[-1].shape, c))
+            folded = _folded(matrix, right).unflatten(1, (n_outputs, -1))
+            d_left = torch.sum(folded.mul_(g), 1, out=workspace("d left", left.shape, c))
+            spread = torch.mul(g, left.unsqueeze(1), out=folded).flatten(1, 2)  # [c, K · 3^cut, b]
+            d_matrix[block[0]].baddbmm_(spread, right.mT)
+            d_right = torch.bmm(matrix.mT, spread, out=workspace("d right", right.shape, c))
             d_block = d_angles[block]
             _features_backward(left, c[:, :cut], s[:, :cut], d_left, d_block[:, :cut])
             _features_backward(right, c[:, cut:], s[:, cut:], d_right, d_block[:, cut:])
         return d_angles, d_matrix.reshape(coefficients.shape)
 
 
-def _halves(cos: Tensor, sin: Tensor, cut: int) -> tuple[list[Tensor], list[Tensor]]:
+def _halves(cos: Tensor, sin: Tensor, cut: int) -> tuple[Tensor, Tensor]:
     return _features(cos[:, :cut], sin[:, :cut], "left"), _features(cos[:, cut:], sin[:, cut:], "right")
 
 
@@ -103,8 +104,13 @@ def _folded(matrix: Tensor, right: Tensor) -> Tensor:
 
 
 def _cut(n_wires: int, n_outputs: int) -> int:
-    """How many wires the first half takes: the fewest numbers in both halves."""
-    return min(range(n_wires // 2 + 1), key=lambda cut: n_outputs * 3**cut + 3 ** (n_wires - cut))
+    """How many wires the first half takes: where there is least to write."""
+    return min(range(n_wires // 2 + 1), key=lambda cut: _rows(cut, n_wires, n_outputs))
+
+
+def _rows(cut: int, n_wires: int, n_outputs: int) -> int:
+    """Numbers a sample has in the two large intermediates: outputs × first features, and second features."""
+    return n_outputs * 3**cut + 3 ** (n_wires - cut)
 
 
 def _as_matrix(coefficients: Tensor, cut: int) -> Tensor:
@@ -116,7 +122,7 @@ def _as_matrix(coefficients: Tensor, cut: int) -> Tensor:
 def _blocks(angles: Tensor, rows: int) -> list[tuple[slice, slice, slice]]:
     """Circuits × samples in blocks; each an index into [C, …, B]."""
     n_circuits, _, batch = angles.shape
-    if angles.is_cuda:
+    if angles.device.type != "cpu":
         return [(slice(None), slice(None), slice(None))]
     n_blocks = max(-(-rows * batch // CHUNK), 1)
     samples = max(-(-batch // n_blocks), 1)  # of about equal size
@@ -128,28 +134,34 @@ def _blocks(angles: Tensor, rows: int) -> list[tuple[slice, slice, slice]]:
     ]
 
 
-def _features(cos: Tensor, sin: Tensor, name: str) -> list[Tensor]:
-    """[c, k, b] → products over the first 0, 1, … k wires, each [c, 3^i, b], the last wire fastest."""
+def _features(cos: Tensor, sin: Tensor, name: str) -> Tensor:
+    """[c, k, b] → every product of one of (1, cos, sin) a wire, [c, 3ᵏ, b], the last wire fastest.
+
+    From the last wire to the first, each new one slowest: what is there already is its third for 1, and stays in place.
+    """
     n_circuits, n_wires, batch = cos.shape
-    features = [workspace(f"{name} 0", (n_circuits, 1, batch), cos).fill_(1)]
-    for wire in range(n_wires):
-        last = features[-1]
-        longer = workspace(f"{name} {wire + 1}", (n_circuits, last.shape[1], 3, batch), cos)
-        longer[:, :, 0] = last
-        torch.mul(last, cos[:, None, wire], out=longer[:, :, 1])
-        torch.mul(last, sin[:, None, wire], out=longer[:, :, 2])
-        features.append(longer.flatten(1, 2))
+    features = workspace(name, (n_circuits, 3**n_wires, batch), cos)
+    features[:, 0] = 1
+    for wire, one, with_cos, with_sin in _thirds(features, n_wires):
+        torch.mul(one, cos[:, None, wire], out=with_cos)
+        torch.mul(one, sin[:, None, wire], out=with_sin)
     return features
 
 
-def _features_backward(features: list[Tensor], cos: Tensor, sin: Tensor, gradient: Tensor, d_angles: Tensor) -> None:
-    """Write into d_angles [c, k, b] what the features' gradient [c, 3^k, b] says of the angles; it is used up."""
-    for wire in range(cos.shape[1] - 1, -1, -1):
-        one, d_cos, d_sin = gradient.unflatten(1, (-1, 3)).unbind(2)
-        shorter, c, s = features[wire], cos[:, None, wire], sin[:, None, wire]
-        turned = torch.mul(d_sin, c, out=workspace("turned", d_sin.shape, c)).addcmul_(d_cos, s, value=-1)
-        torch.sum(turned.mul_(shorter), 1, out=d_angles[:, wire])
-        gradient = one.addcmul_(d_cos, c).addcmul_(d_sin, s)
+def _features_backward(features: Tensor, cos: Tensor, sin: Tensor, gradient: Tensor, d_angles: Tensor) -> None:
+    """Write into d_angles [c, k, b] what the features' gradient [c, 3ᵏ, b] says of the angles; it is used up."""
+    n_wires = cos.shape[1]
+    levels = zip(list(_thirds(features, n_wires))[::-1], list(_thirds(gradient, n_wires))[::-1], strict=True)
+    for (wire, _, with_cos, with_sin), (_, d_one, d_cos, d_sin) in levels:
+        turned = torch.mul(d_sin, with_cos, out=workspace("turned", d_sin.shape, cos))
+        torch.sum(turned.addcmul_(d_cos, with_sin, value=-1), 1, out=d_angles[:, wire])
+        d_one.addcmul_(d_cos, cos[:, None, wire]).addcmul_(d_sin, sin[:, None, wire])
+
+
+def _thirds(features: Tensor, n_wires: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    """For each wire, last to first: the features of the wires after it, and those times its cosine and its sine."""
+    for step, wire in enumerate(range(n_wires - 1, -1, -1)):
+        yield wire, *features[:, : 3 ** (step + 1)].split(3**step, 1)
 
 
 @lru_cache(maxsize=64)

@@ -145,6 +145,7 @@ def plot_gradient_variance(rows: Sequence[GradientSpread]) -> "Figure":
         level = [two_design_variance(n, cost) for n in n_wires]
         guide = "∝ 1/2ⁿ" if cost == "local" else "∝ 1/4ⁿ"
         panel.plot(n_wires, level, "--", color="grey", lw=1, zorder=0, label=f"2-design, {guide}")
+        panel.plot([], [], ".:", color="grey", lw=1, ms=3, label="dotted: the middle weight")
         panel.set(yscale="log", title=f"{ansatz}, {cost} cost", xticks=n_wires)
         panel.grid(alpha=0.25)
     for panel in grid[-1]:

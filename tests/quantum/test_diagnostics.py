@@ -129,7 +129,7 @@ def test_the_plot_has_a_panel_each_and_a_line_a_depth(tmp_path):
     assert len(figure.axes) == 4
     for panel in figure.axes:
         assert panel.get_yscale() == "log"
-        assert len(panel.lines) == 2 * 2 + 1  # mean and middle of each depth, and the guide
+        assert len(panel.lines) == 2 * 2 + 2  # mean and middle of each depth, the guide, and a word on the dotted ones
     drawn = figure.axes[0].lines[0]
     assert list(drawn.get_xdata()) == [2, 3]
     assert list(drawn.get_ydata()) == [row.mean for row in rows if row.n_layers == 1][:2]

@@ -9,7 +9,6 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
-from hqcnn_lab.quantum.circuit import make_circuit
 from hqcnn_lab.quantum.limits import (
     ANSATZES,
     ENCODERS,
@@ -20,7 +19,7 @@ from hqcnn_lab.quantum.limits import (
     bytes_per_sample,
     check_circuit,
 )
-from hqcnn_lab.quantum.noise import METHODS, RATES, Noise
+from hqcnn_lab.quantum.noise import METHODS, RATES, Noise, as_noise
 
 
 class ConfigError(ValueError):
@@ -83,7 +82,7 @@ RULES: dict[str, Rule] = {
     "circuit.engine": _one_of(ENGINES),
     "circuit.shots": _at_least(1),
     "circuit.shot_gradient": _one_of(SHOT_GRADIENTS),
-    "circuit.seed": _at_least(0),
+    "circuit.seed": Rule(lambda x: 0 <= x < 2**32, "at least 0 and below 2³²"),
     **{f"circuit.noise.{rate}": _PROBABILITY for rate in RATES},
     "circuit.noise.method": _one_of(METHODS),
     "circuit.noise.n_trajectories": _at_least(1),
@@ -164,19 +163,23 @@ def _check_circuit(config: DictConfig) -> None:
         )
     options = OmegaConf.to_container(circuit, resolve=True)
     try:
-        check_circuit(
-            **{key: value for key, value in options.items() if key not in ("noise", "seed")}, noise=_noise(options)
+        options["noise"] = noise = as_noise(options.get("noise"))
+        check_circuit(**{key: value for key, value in options.items() if key != "seed"})
+    except (TypeError, ValueError) as error:  # TypeError: a key too many, or one that is missing
+        raise ConfigError(f"circuit: {first_line(error)}") from None
+    if (circuit.encoder, circuit.shot_gradient) == ("amplitude", "parameter_shift") and circuit.shots:
+        raise ConfigError(
+            "circuit.shot_gradient=parameter_shift: shifts angles, and circuit.encoder=amplitude has none to train "
+            "the network before it; use circuit.shot_gradient=straight_through"
         )
-    except ValueError as error:
-        raise ConfigError(f"circuit: {error}") from None
-    need, have = _batch_bytes(config), _memory_bytes()
+    need, have = _batch_bytes(config, noise), _memory_bytes()
     if config.trainer.accelerator in ("auto", "cpu") and need > have:
         raise ConfigError(
             f"circuit.n_wires={circuit.n_wires}: one batch needs about {need / 2**30:.0f} GiB and this machine has "
             f"{have / 2**30:.0f}; fewer wires, layers, model.n_circuits or a smaller dataset.batch_size"
         )
     patch = config.model.kernel_size**2
-    n_inputs = make_circuit(circuit.n_wires, circuit.n_layers, encoder=circuit.encoder).n_inputs
+    n_inputs = 2**circuit.n_wires if circuit.encoder == "amplitude" else circuit.n_wires
     if n_inputs % patch:
         raise ConfigError(
             f"circuit.n_wires={circuit.n_wires}: its {n_inputs} inputs must be a multiple of "
@@ -184,18 +187,14 @@ def _check_circuit(config: DictConfig) -> None:
         )
 
 
-def _noise(circuit: dict[str, Any]) -> Noise | None:
-    return Noise(**circuit["noise"]) if circuit["noise"] else None
-
-
-def _batch_bytes(config: DictConfig) -> float:
+def _batch_bytes(config: DictConfig, noise: Noise | None) -> float:
     """Memory that the circuits of one training batch keep for the backward pass."""
     circuit, model, dataset = config.circuit, config.model, config.dataset
     if model.kernel != "quantum":
         return 0
     side = dataset.image_size / 2 ** len(model.widths) / model.kernel_size
     n_samples = model.n_circuits * dataset.batch_size * max(side, 1) ** 2
-    return n_samples * bytes_per_sample(circuit.n_wires, circuit.n_layers, circuit.engine)
+    return n_samples * bytes_per_sample(circuit.n_wires, circuit.n_layers, circuit.engine, noise)
 
 
 def _memory_bytes() -> float:

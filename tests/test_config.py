@@ -26,6 +26,12 @@ WRONG = {
     "circuit.n_wires=6": "model.kernel_size² = 4",
     "circuit.n_wires=0": "must be a whole number from 1",
     "circuit.n_layers=0": "circuit.n_layers=0: must be at least 1",
+    "circuit.seed=99999999999": "circuit.seed=99999999999: must be at least 0 and below 2³²",
+    "circuit.noise.bit_flip=2": "circuit.noise.bit_flip=2: must be between 0 and 1",
+    "circuit.encoder=magic": "must be one of angle_y, angle_x",
+    "circuit.readout=magic": "must be one of z, x, y",
+    "circuit.shots=0": "circuit.shots=0: must be at least 1",
+    "+circuit.noise.foo=1": "noise takes depolarizing",
     "circuit.ansatz=magic": "must be one of hardware_efficient, basic_entangler",
     "circuit.engine=magic": "must be one of auto, trig, statevector",
     "trainer.max_epochs=0.5": "trainer.max_epochs=0.5: must be a whole number",
@@ -62,6 +68,22 @@ def test_wrong_value_is_refused_in_one_line(override: str) -> None:
     with pytest.raises(ConfigError) as error:
         check_command_line([override])
     assert WRONG[override] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["circuit.encoder=reuploading", "circuit.engine=trig"], "circuit: engine='trig' needs an encoder that reads"),
+        (["circuit.ansatz=pooling", "circuit.n_layers=3"], "circuit: ansatz='pooling' halves the wires"),
+        (["circuit.encoder=amplitude", "circuit.shots=9", "circuit.shot_gradient=parameter_shift"], "straight_through"),
+        (["circuit.engine=folded", "circuit.noise.bit_flip=0.1"], "circuit: engine='folded' knows no density matrix"),
+    ],
+)
+def test_a_circuit_that_cannot_be_is_refused_in_one_line(overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_command_line(overrides)
+    assert words in str(error.value)
     assert "\n" not in str(error.value)
 
 

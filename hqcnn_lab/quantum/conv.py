@@ -14,9 +14,10 @@ from hqcnn_lab.quantum.noise import Noise
 class QuantumConv2d(CircuitModule):
     """Slide one circuit per channel group over an image, as `nn.Conv2d` slides a kernel (paper sections 3.2, 3.5-3.7).
 
-    Each k×k patch of a group is encoded, one value per wire, and read as ⟨Z⟩ of every wire, so a patch of n values
-    gives n channels. Use it on feature maps already scaled to angles, about ±π/2. Not a drop-in for `nn.Conv2d`: the
-    number of output channels follows from the readout, and groups never mix (put a 1×1 convolution before or after).
+    Each k×k patch of a group is encoded, by default one value per wire, and read, by default as ⟨Z⟩ of every wire, so
+    that a patch of n values gives n channels. Use it on feature maps already scaled to angles, about ±π/2. Not a
+    drop-in for `nn.Conv2d`: the number of output channels follows from the readout, and groups never mix (put a 1×1
+    convolution before or after).
 
     Shapes: `[..., in_channels, H, W]` radians → `[..., out_channels, H', W']` in [−1, 1], H' and W' as in `nn.Conv2d`.
     Input channels split into groups of neighbours; within a group, values run over (channel, row, column) in that

@@ -36,7 +36,10 @@ def states(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
 def refuse_second_derivatives(engine: str) -> None:
     """For the backward pass of engines that are differentiable once: torch's own check lets some cases pass."""
     if torch.is_grad_enabled():
-        raise RuntimeError(f"engine={engine!r} has no second derivatives (create_graph=True): use engine='folded'")
+        raise RuntimeError(
+            f"engine={engine!r} has no second derivatives (create_graph=True): use engine='folded' where it can run "
+            "(no noise, no re-uploading), else engine='torchquantum'"
+        )
 
 
 def half_angles(angles: Tensor) -> tuple[Tensor, Tensor]:
@@ -177,11 +180,19 @@ def walsh(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     return matrix / size
 
 
-@lru_cache(maxsize=1024)
-@torch.inference_mode(False)
 def sources(n_wires: int, pairs: tuple[tuple[int, int], ...], device: torch.device, inverse: bool = False) -> Tensor:
     """[2ⁿ]: the basis state whose amplitude ends at each index after the CNOTs `pairs`, or before them."""
+    cached = _sources_of_few if n_wires <= INNER_WIRES else _sources_of_many
+    return cached(n_wires, pairs, device, inverse)
+
+
+@torch.inference_mode(False)
+def _sources(n_wires: int, pairs: tuple[tuple[int, int], ...], device: torch.device, inverse: bool) -> Tensor:
     order = basis = torch.arange(2**n_wires, device=device)
     for control, target in pairs[::-1] if inverse else pairs:
         order = order[basis ^ ((basis >> (n_wires - 1 - control) & 1) << (n_wires - 1 - target))]
     return order
+
+
+_sources_of_few = lru_cache(maxsize=1024)(_sources)
+_sources_of_many = lru_cache(maxsize=8)(_sources)  # 8 MB each at 20 wires

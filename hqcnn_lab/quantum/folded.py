@@ -22,7 +22,7 @@ def expectations(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
     the faster engines are not.
     """
     plan = make_plan(circuit)
-    return measure(plan, torch.bmm(as_real_rows(unitary(plan, weights)), encoded_states(plan, angles)))
+    return measure(plan, torch.bmm(as_real_rows(unitary(plan, weights)), encoded_states(plan, angles.contiguous())))
 
 
 def unitary(plan: Plan, weights: Tensor) -> Tensor:

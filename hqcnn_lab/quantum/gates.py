@@ -103,7 +103,7 @@ def _wire_matrices(layout: _Layout, weights: Tensor) -> Tensor:
     return product
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def _layout(plan: Plan, n_weights: int) -> _Layout:
     sites: list[list[tuple[str, int]]] = []
     sizes = []
@@ -136,7 +136,7 @@ def _primitives(gate: Gate, name: str) -> list[tuple[str, int]]:
     return [(name, gate.weights[0] if gate.weights else 0)]
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 @torch.inference_mode(False)  # a tensor first made inside inference mode could never be used by a training step
 def _columns(layout: _Layout, device: torch.device) -> Tensor:
     return torch.tensor(layout.entries, device=device).flatten()

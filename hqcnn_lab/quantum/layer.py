@@ -26,8 +26,8 @@ class QuantumLayer(CircuitModule):
         encoder: "angle_y" (Ry), "angle_x" (Rx), "angle_z" (H, then Rz), "reuploading" (Ry before every layer),
             "amplitude".
         readout: "z", "x", "y" of every measured wire, "zz" of all pairs i < j, "probabilities" of the basis states.
-        engine: "trig", "statevector", "folded" (exact; `folded` alone has second derivatives), "torchquantum" (the
-            reference, float32 only), "auto" (the fastest for the circuit and the batch).
+        engine: "trig", "statevector" (both without second derivatives), "folded", "torchquantum" (the reference,
+            float32 only): all exact; "auto" is trig or statevector, by circuit and batch.
         noise: `Noise`, or a mapping of its arguments; None, or all rates 0: an exact circuit.
         shots: measurements an output is estimated from; None: exact expectations.
         shot_gradient: "straight_through" (the exact gradient) or "parameter_shift" (sampled too, as on hardware).

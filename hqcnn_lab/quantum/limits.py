@@ -14,25 +14,31 @@ SHOT_GRADIENTS = ("straight_through", "parameter_shift")
 # trig needs 3ⁿ coefficients an output, folded a matrix of 4ⁿ, the others states of 2ⁿ: a complex64 state of 24 wires is
 # 134 MB a sample. torchquantum keeps one for every gate.
 MAX_WIRES = {"auto": 24, "trig": 8, "statevector": 24, "folded": 10, "torchquantum": 16}
+MAX_COEFFICIENTS = 20_000  # with 15,309 (7 wires, 7 outputs) trig wins, with 46,656 and 52,488 it loses
 MAX_PROBABILITY_WIRES = 10  # 2ⁿ outputs
 
 
-def choose_engine(engine: str, n_wires: int, encoder: str, batch: int) -> str:
+def choose_engine(engine: str, n_wires: int, encoder: str, n_outputs: int, batch: int) -> str:
     """The engine that will really run on `batch` samples.
 
-    "auto" is trig where its coefficients, found by 3ⁿ evaluations, pay, and statevector elsewhere. The crossover was
-    measured with benchmarks/quantum.py at 4 to 8 wires, on one core, hardware-efficient, 2 layers.
+    "auto" is trig where its coefficients, 3ⁿ for each output, are few, and the samples enough to pay for finding them;
+    statevector elsewhere. The two crossovers were measured at 4 to 8 wires on one core, hardware-efficient, 2 layers.
     """
     if engine != "auto":
         return engine
     encodes_once = encoder.startswith("angle")
-    return "trig" if encodes_once and n_wires <= MAX_WIRES["trig"] and batch >= 2 * 3**n_wires else "statevector"
+    few = n_wires <= MAX_WIRES["trig"] and n_outputs * 3**n_wires <= MAX_COEFFICIENTS
+    return "trig" if encodes_once and few and batch >= 2 * 3**n_wires else "statevector"
 
 
-def bytes_per_sample(n_wires: int, n_layers: int, engine: str = "auto") -> float:
-    """About what a sample keeps for the backward pass: complex64 states of 2ⁿ; trig keeps less, and is not asked."""
-    states = {"torchquantum": 3 * n_wires * n_layers, "folded": 3}.get(engine, 1.5)
-    return states * 8 * 2**n_wires
+def bytes_per_sample(n_wires: int, n_layers: int, engine: str = "auto", noise: "Noise | None" = None) -> float:
+    """About what a sample keeps for the backward pass, in complex64 states of 2ⁿ; trig keeps less, and is not asked.
+
+    Trajectories keep theirs side by side. Forward density evolution, which keeps more, is not estimated.
+    """
+    states = {"torchquantum": 3 * n_wires * n_layers, "folded": 3}.get(engine, 2)
+    noisy = noise is not None and not noise.is_readout_only and noise.choose_method(n_wires) == "trajectories"
+    return states * 8 * 2**n_wires * (noise.n_trajectories if noisy else 1)
 
 
 def check_count(name: str, value: object, minimum: int = 1) -> None:
@@ -82,7 +88,7 @@ def check_circuit(
     _check_readout(n_wires, n_layers, ansatz, readout)
     if shots is not None:
         check_count("shots", shots)
-    if noise is not None and not noise.is_zero:
+    if noise is not None and not noise.is_readout_only:
         method = noise.choose_method(n_wires)
         if method == "density" and engine != "auto":
             raise ValueError(

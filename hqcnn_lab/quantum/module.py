@@ -3,7 +3,6 @@
 import math
 import random
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib import import_module
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from hqcnn_lab.quantum.ansatz import ANSATZES
 from hqcnn_lab.quantum.circuit import Circuit, make_circuit
 from hqcnn_lab.quantum.limits import check_circuit, check_count, choose_engine
-from hqcnn_lab.quantum.noise import Noise, trajectory
+from hqcnn_lab.quantum.noise import Noise, as_noise, trajectory
 
 INITIAL_STD = 0.3  # radians: near the identity, where deep circuits still have gradients
 
@@ -64,7 +63,7 @@ class CircuitModule(nn.Module):
         wires_from: str,
     ):
         super().__init__()
-        noise = Noise(**noise) if isinstance(noise, Mapping) else noise
+        noise = as_noise(noise)
         check_count("seed", seed, minimum=0)
         choice = (n_wires, n_layers, ansatz, encoder, readout)
         check_circuit(*choice, engine, noise, shots, shot_gradient, wires_from=wires_from)
@@ -87,6 +86,7 @@ class CircuitModule(nn.Module):
             with torch.no_grad():
                 self.weights.copy_(2 * math.pi * drawn)
 
+    @torch.compiler.disable  # a network around it compiles; the engines reuse memory, which a compiler cannot trace
     def expectations(self, angles: Tensor) -> Tensor:
         """[C, inputs, B] → [C, outputs, B], float64 if angles or weights are, else float32, whatever autocast says."""
         if torch.is_anomaly_enabled() and not torch.isfinite(angles).all():
@@ -94,7 +94,7 @@ class CircuitModule(nn.Module):
             raise ValueError(f"{count} of {angles.numel()} angles are not finite on entering {self!r}")
         dtype = working_dtype(angles, self.weights)
         with torch.autocast(angles.device.type, enabled=False):
-            angles, weights = angles.to(dtype).contiguous(), self.weights.to(dtype)
+            angles, weights = angles.to(dtype), self.weights.to(dtype)
             if self.encoder == "amplitude":
                 angles = _normalized(angles)
             weights = weights.reshape(angles.shape[0], -1)
@@ -111,7 +111,7 @@ class CircuitModule(nn.Module):
             return self._run_exactly(angles, weights, circuit)
         from hqcnn_lab.quantum import density
 
-        if replace(self.noise, readout_error=0).is_zero:
+        if self.noise.is_readout_only:
             return density.with_readout_error(self._run_exactly(angles, weights, circuit), circuit, self.noise)
         if self.noise.choose_method(self.n_wires) == "density":
             return density.expectations(angles, weights, circuit, self.noise)
@@ -125,7 +125,7 @@ class CircuitModule(nn.Module):
             return angles.new_zeros(angles.shape[0], circuit.n_outputs, angles.shape[2]) + 0 * (
                 angles.sum() + weights.sum()
             )
-        engine = choose_engine(self.engine, self.n_wires, self.encoder, angles.shape[2])
+        engine = choose_engine(self.engine, self.n_wires, self.encoder, circuit.n_outputs, angles.shape[2])
         module = import_module(f"hqcnn_lab.quantum.{_ENGINE_MODULES.get(engine, engine)}")
         return module.expectations(angles, weights, circuit)
 

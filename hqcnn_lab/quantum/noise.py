@@ -1,7 +1,7 @@
 """Noise as data: the channels after every gate, and random Pauli errors that average to them. Torch-free."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from math import sqrt
 from numbers import Real
 
@@ -60,6 +60,11 @@ class Noise:
         return not any(getattr(self, name) for name in RATES)
 
     @property
+    def is_readout_only(self) -> bool:
+        """Whether only measured bits flip: an exact engine runs, and its outputs shrink."""
+        return replace(self, readout_error=0).is_zero
+
+    @property
     def transfer(self) -> tuple[tuple[float, ...], ...]:
         """What the channels after a gate make of a wire's (1, ⟨X⟩, ⟨Y⟩, ⟨Z⟩): a 4 × 4 matrix, no readout error."""
         shrink, bit, phase = 1 - 4 * self.depolarizing / 3, 1 - 2 * self.bit_flip, 1 - 2 * self.phase_flip
@@ -79,7 +84,9 @@ class Noise:
         if method == "trajectories":
             self.refuse_damping()
         elif n_wires > MAX_DENSITY_WIRES:
-            advice = "amplitude damping needs it" if self.amplitude_damping else "use method='trajectories'"
+            advice = (
+                "lower n_wires, or set amplitude_damping=0" if self.amplitude_damping else "use method='trajectories'"
+            )
             raise ValueError(
                 f"{n_wires} wires, but noise.method='density' takes at most {MAX_DENSITY_WIRES} wires: {advice}"
             )
@@ -91,6 +98,17 @@ class Noise:
                 f"noise.amplitude_damping is no random Pauli error, so trajectories cannot draw it: use "
                 f"noise.method='density', which takes at most {MAX_DENSITY_WIRES} wires"
             )
+
+
+def as_noise(noise: Noise | Mapping | None) -> Noise | None:
+    """A mapping's values as `Noise`; a one-line ValueError for anything else."""
+    if noise is None or isinstance(noise, Noise):
+        return noise
+    known = [field.name for field in fields(Noise)]
+    unknown = [name for name in noise if name not in known] if isinstance(noise, Mapping) else [type(noise).__name__]
+    if unknown:
+        raise ValueError(f"noise takes {', '.join(known)}; got {unknown[0]}")
+    return Noise(**noise)
 
 
 def trajectory(circuit: Circuit, noise: Noise, uniform: Callable[[], float]) -> Circuit:

@@ -88,7 +88,7 @@ def groups(local: Local) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def make_plan(circuit: Circuit, keep_unseen: bool = False) -> Plan:
     """The plan of a circuit; `keep_unseen` runs every gate, for those who look at the states themselves."""
     gates, strings = (list(circuit.gates), circuit.strings) if keep_unseen else _without_unseen(circuit)

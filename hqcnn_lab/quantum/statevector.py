@@ -37,6 +37,7 @@ def expectations(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
     """
     plan = make_plan(circuit)
     first, parts = make_matrices(plan, weights)
+    angles = angles.contiguous()
     left, right = product_halves(plan, angles, first)
     flat = [matrix for matrices in parts for matrix in matrices]
     return _Statevector.apply(plan, angles if plan.reuploads else None, left, right, *flat)
@@ -134,8 +135,8 @@ def _step(
 
 def _other(name: str, current: Tensor) -> Tensor:
     """The memory of `name` that `current` is not in."""
-    a, b = (workspace(f"{name} {half}", current.shape, current) for half in "ab")
-    return b if a.data_ptr() == current.data_ptr() else a
+    first = workspace(f"{name} a", current.shape, current)
+    return first if first.data_ptr() != current.data_ptr() else workspace(f"{name} b", current.shape, current)
 
 
 def _group(matrix: Tensor, current: Tensor, start: int, stop: int, name: str) -> Tensor:

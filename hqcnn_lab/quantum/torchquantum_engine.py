@@ -12,7 +12,7 @@ Traps kept out of the way here: it is complex64 only (float64 would come back as
 belongs to one batch size and its state enters `state_dict` (so one is made in each forward and thrown away); its
 density-matrix device is wrong (never used); `expval` of X or Y turns the device in place (only Z is asked for); its cu3
 fails on a value per sample (given as a matrix then); every gate keeps a whole state for backward. Its CNOT matrix is
-copied to the GPU gate by gate: on CUDA prefer the folded engine.
+copied to the GPU gate by gate: on CUDA prefer the others.
 """
 
 import sys

@@ -57,13 +57,12 @@ class _Contract(torch.autograd.Function):
     def forward(ctx, angles: Tensor, coefficients: Tensor) -> Tensor:
         n_outputs = coefficients.shape[1]
         cut = _cut(angles.shape[1], n_outputs)
-        cos, sin = torch.cos(angles), torch.sin(angles)
         values = angles.new_empty(angles.shape[0], n_outputs, angles.shape[2])
         for block in _blocks(angles, _rows(cut, angles.shape[1], n_outputs)):
-            left, right = _halves(cos[block], sin[block], cut)
+            left, right = _halves(*_cos_sin(angles[block]), cut)
             folded = _folded(_as_matrix(coefficients[block[0]], cut), right)
             torch.sum(folded.unflatten(1, (n_outputs, -1)).mul_(left.unsqueeze(1)), 2, out=values[block])
-        ctx.save_for_backward(cos, sin, coefficients)
+        ctx.save_for_backward(angles, coefficients)
         return values
 
     @staticmethod
@@ -74,13 +73,14 @@ class _Contract(torch.autograd.Function):
 
     @staticmethod
     def _backward(ctx, upstream: Tensor):
-        cos, sin, coefficients = ctx.saved_tensors
+        angles, coefficients = ctx.saved_tensors
         n_outputs = coefficients.shape[1]
-        cut = _cut(cos.shape[1], n_outputs)
-        d_angles = torch.empty_like(cos)
+        cut = _cut(angles.shape[1], n_outputs)
+        d_angles = torch.empty_like(angles, memory_format=torch.contiguous_format)
         d_matrix = torch.zeros_like(_as_matrix(coefficients, cut))
-        for block in _blocks(cos, _rows(cut, cos.shape[1], n_outputs)):
-            c, s, g = cos[block], sin[block], upstream[block].unsqueeze(2)
+        for block in _blocks(angles, _rows(cut, angles.shape[1], n_outputs)):
+            c, s = _cos_sin(angles[block])
+            g = _contiguous(upstream[block], "upstream").unsqueeze(2)
             matrix = _as_matrix(coefficients[block[0]], cut)
             left, right = _halves(c, s, cut)
             folded = _folded(matrix, right).unflatten(1, (n_outputs, -1))
@@ -92,6 +92,16 @@ class _Contract(torch.autograd.Function):
             _features_backward(left, c[:, :cut], s[:, :cut], d_left, d_block[:, :cut])
             _features_backward(right, c[:, cut:], s[:, cut:], d_right, d_block[:, cut:])
         return d_angles, d_matrix.reshape(coefficients.shape)
+
+
+def _cos_sin(angles: Tensor) -> tuple[Tensor, Tensor]:
+    """Contiguous whatever the angles are; made again going backward, which is cheaper than touching memory for them."""
+    cos, sin = (workspace(name, angles.shape, angles) for name in ("cos", "sin"))
+    return torch.cos(angles, out=cos), torch.sin(angles, out=sin)
+
+
+def _contiguous(values: Tensor, name: str) -> Tensor:
+    return values if values.is_contiguous() else workspace(name, values.shape, values).copy_(values)
 
 
 def _halves(cos: Tensor, sin: Tensor, cut: int) -> tuple[Tensor, Tensor]:
@@ -168,7 +178,7 @@ def _thirds(features: Tensor, n_wires: int) -> Iterator[tuple[int, Tensor, Tenso
 @torch.inference_mode(False)
 def _grid(n_wires: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[2ⁿ, 3ⁿ]: the encoded states for every combination of the angles 0, 2π/3, 4π/3, wire 0 slowest."""
-    half = torch.arange(3, dtype=torch.float64) * (math.pi / 3)
+    half = torch.arange(3, dtype=torch.float64, device="cpu") * (math.pi / 3)
     return kron(torch.stack([half.cos(), half.sin()]).expand(1, n_wires, 2, 3))[0].to(device, dtype)
 
 
@@ -176,9 +186,9 @@ def _grid(n_wires: int, device: torch.device, dtype: torch.dtype) -> Tensor:
 @torch.inference_mode(False)
 def _interpolation(n_wires: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[3ⁿ, 3ⁿ]: from values at the grid's angles to the coefficients of (1, cos, sin)."""
-    thirds = torch.arange(3, dtype=torch.float64) * (2 * math.pi / 3)
-    one = torch.stack([torch.full((3,), 0.5, dtype=torch.float64), thirds.cos(), thirds.sin()]) * (2 / 3)
-    matrix = torch.ones(1, 1, dtype=torch.float64)
+    thirds = torch.arange(3, dtype=torch.float64, device="cpu") * (2 * math.pi / 3)
+    one = torch.stack([torch.full((3,), 0.5, dtype=torch.float64, device="cpu"), thirds.cos(), thirds.sin()]) * (2 / 3)
+    matrix = torch.ones(1, 1, dtype=torch.float64, device="cpu")
     for _ in range(n_wires):
         matrix = torch.kron(matrix, one)
     return matrix.to(device, dtype)

@@ -24,6 +24,6 @@ def workspace(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
     buffer = getattr(_buffers, key, None)
     if buffer is None or buffer.numel() < n:
         with torch.inference_mode(False):
-            buffer = torch.empty(n, dtype=like.dtype)
+            buffer = torch.empty(n, dtype=like.dtype, device=like.device)
         setattr(_buffers, key, buffer)
     return buffer[:n].view(shape)

@@ -219,7 +219,7 @@ def test_repr_says_what_runs():
         (lambda: QuantumLayer(3, 1, seed=-1), "seed must be a whole number of at least 0, got -1"),
         (lambda: QuantumLayer(3, 1, noise={"bit_flip": 2}), "noise.bit_flip must be between 0 and 1, got 2"),
         (lambda: QuantumLayer(3, 1, noise=Noise(0.1), engine="folded"), "use engine='auto', or noise.method="),
-        (lambda: QuantumLayer(9, 1, noise=Noise(amplitude_damping=0.1)), "amplitude damping needs it"),
+        (lambda: QuantumLayer(9, 1, noise=Noise(amplitude_damping=0.1)), "lower n_wires, or set amplitude_damping=0"),
         (lambda: QuantumPool2d(3, 1), "kernel_size must be a whole number of at least 2, got 1"),
         (lambda: QuantumPool2d(3, encoder="amplitude"), "use an angle encoder"),
         (lambda: QuantumLayer(3, 1)(torch.zeros(2, 4)), r"n_wires=3, got shape \(2, 4\)"),
@@ -322,12 +322,14 @@ def test_trajectories_and_shots_follow_torchs_seed():
 
 
 def test_auto_takes_the_polynomial_for_many_samples_and_the_state_vector_otherwise():
-    assert choose_engine("auto", 4, "angle_y", 16384) == "trig"
-    assert choose_engine("auto", 4, "angle_x", 16) == "statevector"
-    assert choose_engine("auto", 4, "reuploading", 16384) == "statevector"
-    assert choose_engine("auto", 4, "amplitude", 16384) == "statevector"
-    assert choose_engine("auto", 12, "angle_y", 16384) == "statevector"
-    assert choose_engine("folded", 4, "angle_y", 16384) == "folded"
+    assert choose_engine("auto", 4, "angle_y", 4, 16384) == "trig"
+    assert choose_engine("auto", 4, "angle_x", 4, 16) == "statevector"
+    assert choose_engine("auto", 4, "reuploading", 4, 16384) == "statevector"
+    assert choose_engine("auto", 4, "amplitude", 4, 16384) == "statevector"
+    assert choose_engine("auto", 12, "angle_y", 12, 16384) == "statevector"
+    assert choose_engine("folded", 4, "angle_y", 4, 16384) == "folded"
+    assert choose_engine("auto", 8, "angle_y", 8, 16384) == "statevector"  # 8 · 3⁸ coefficients are too many,
+    assert choose_engine("auto", 8, "angle_y", 1, 16384) == "trig"  # 3⁸ are not
     for engine, limit in MAX_WIRES.items():
         check_circuit(limit, 1, engine=engine)
 
@@ -351,3 +353,29 @@ def test_cuda_gives_what_the_cpu_gives(case, engine):
     torch.testing.assert_close(other(on_cuda).cpu(), layer(on_cpu), atol=1e-5, rtol=0)
     torch.testing.assert_close(on_cuda.grad.cpu(), on_cpu.grad, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(other.weights.grad.cpu(), layer.weights.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_a_compiled_network_around_a_layer_gives_what_the_layer_gives():
+    """The engines reuse memory, which a compiler cannot trace: it used to crash there."""
+    layer = QuantumLayer(3, 2)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 3), layer)
+    x = torch.randn(60, 3)
+    expected = network(x)
+    values = torch.compile(network, backend="eager")(x)
+    values.sum().backward()
+    assert torch.equal(values, expected)
+    assert layer.weights.grad.abs().sum() > 0
+
+
+def test_readout_error_alone_leaves_the_choice_of_engine_and_any_number_of_wires():
+    layer = QuantumLayer(10, 1, engine="statevector", noise=Noise(readout_error=0.1))
+    exact = QuantumLayer(10, 1)
+    exact.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 10)
+    torch.testing.assert_close(layer(x), 0.8 * exact(x), atol=1e-6, rtol=0)
+
+
+def test_noise_that_is_no_noise_is_refused_in_one_line():
+    for noise, name in (({"depolarising": 0.1}, "depolarising"), (0.1, "float")):
+        with pytest.raises(ValueError, match=f"noise takes depolarizing, .*; got {name}"):
+            QuantumLayer(2, 1, noise=noise)

@@ -1,9 +1,9 @@
 """The state vector engine: every circuit, every readout, O(2ⁿ) memory a sample however deep the circuit.
 
 Gates are unitary, so the backward pass needs no states kept from the forward one: it runs the circuit in reverse on the
-final state and on its gradient side by side (the adjoint method; Jones and Gacon 2020), and what a step's matrices get
-is one small product of the two. Those matrices, and the two halves of the encoded product state, are made outside, in
-plain autograd. Samples go through in chunks that stay in the cache, in memory that is used again.
+final state (run forward again, if that is gone) and on its gradient side by side (the adjoint method; Jones and Gacon
+2020), and what a step's matrices get is one small product of the two. Those matrices, and the two halves of the encoded
+product state, are made outside, in plain autograd. Samples go through in chunks, in memory that is used again.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from hqcnn_lab.quantum.evolve import (
 )
 from hqcnn_lab.quantum.gates import make_matrices
 from hqcnn_lab.quantum.plan import Controlled, DataTurns, Local, Permutation, Plan, Step, groups, make_plan
-from hqcnn_lab.quantum.workspace import workspace
+from hqcnn_lab.quantum.workspace import last_use, workspace
 
 CHUNK = 2**19  # amplitudes at a time on a CPU: larger ones leave its caches, smaller ones cost calls
 MIN_COLUMNS = 8  # samples at a time at least: narrower matrices waste the GEMM
@@ -48,17 +48,13 @@ class _Statevector(torch.autograd.Function):
     def forward(ctx, plan: Plan, angles: Tensor | None, left: Tensor, right: Tensor, *flat: Tensor) -> Tensor:
         parts = _by_step(plan, flat)
         values = left.real.new_empty(left.shape[0], len(plan.strings), left.shape[2])
-        finals = []
+        current = None
         for chunk in _chunks(left, right):
-            current = _product(left[:, :, chunk], right[:, :, chunk])
-            turns = _half_angles(angles, chunk)
-            for step, matrices in zip(plan.steps, parts, strict=True):
-                current = _step(step, current, matrices, turns, "state")
+            current = _final(plan, angles, left, right, parts, chunk)
             values[:, :, chunk] = _read(plan, current)
-            if any(ctx.needs_input_grad):
-                finals.append(current.clone())
-        ctx.plan, ctx.n_finals = plan, len(finals)
-        ctx.save_for_backward(angles, left, right, *flat, *finals)
+        if any(ctx.needs_input_grad):
+            ctx.plan, ctx.last, ctx.mark = plan, current, last_use()
+            ctx.save_for_backward(angles, left, right, *flat)
         return values
 
     @staticmethod
@@ -69,18 +65,18 @@ class _Statevector(torch.autograd.Function):
 
     @staticmethod
     def _backward(ctx, upstream: Tensor):
-        plan, saved = ctx.plan, list(ctx.saved_tensors)
-        angles, left, right, *flat = saved[: len(saved) - ctx.n_finals]
-        finals = saved[len(saved) - ctx.n_finals :]
+        plan = ctx.plan
+        angles, left, right, *flat = ctx.saved_tensors
         parts = _by_step(plan, flat)
         for_weights = any(ctx.needs_input_grad[4:])
         d_angles = None if angles is None else torch.zeros_like(angles)
         d_left, d_right = torch.empty_like(left), torch.empty_like(right)
         d_parts = [[torch.zeros_like(matrix) for matrix in matrices] for matrices in parts]
-        for chunk, final in zip(_chunks(left, right), finals, strict=True):
-            current = final
-            if plan.steps and isinstance(plan.steps[-1], Controlled | DataTurns):  # undone in place
-                current = workspace("state a", final.shape, final).copy_(final)
+        chunks = list(_chunks(left, right))
+        still_there = len(chunks) == 1 and ctx.mark == last_use()
+        for chunk in chunks:
+            # Running forward again costs less than touching memory for every final state, and the batch may be large.
+            current = ctx.last if still_there else _final(plan, angles, left, right, parts, chunk)
             gradient = _read_backward(plan, current, upstream[:, :, chunk])
             turns = _half_angles(angles, chunk)
             for step, matrices, d_matrices in zip(plan.steps[::-1], parts[::-1], d_parts[::-1], strict=True):
@@ -90,6 +86,17 @@ class _Statevector(torch.autograd.Function):
                 )
             _product_backward(gradient, left, right, d_left, d_right, chunk)
         return None, d_angles, d_left, d_right, *[matrix for matrices in d_parts for matrix in matrices]
+
+
+def _final(
+    plan: Plan, angles: Tensor | None, left: Tensor, right: Tensor, parts: list[tuple[Tensor, ...]], chunk: slice
+) -> Tensor:
+    """The states of a chunk of samples after all steps, in the workspace."""
+    current = _product(left[:, :, chunk], right[:, :, chunk])
+    turns = _half_angles(angles, chunk)
+    for step, matrices in zip(plan.steps, parts, strict=True):
+        current = _step(step, current, matrices, turns, "state")
+    return current
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ def workspace(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
     For intermediates that die before the function that asked returns; never for what autograd keeps. On a GPU, whose
     allocator already does this, and above `MAX_BYTES`, simply a new tensor.
     """
+    _buffers.uses = getattr(_buffers, "uses", 0) + 1
     n = math.prod(shape)
     if like.device.type != "cpu" or n * like.element_size() > MAX_BYTES:
         return torch.empty(shape, device=like.device, dtype=like.dtype)
@@ -27,3 +28,8 @@ def workspace(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
             buffer = torch.empty(n, dtype=like.dtype, device=like.device)
         setattr(_buffers, key, buffer)
     return buffer[:n].view(shape)
+
+
+def last_use() -> tuple[int, int]:
+    """A mark that is the same later if, and only if, no workspace was asked for since, and the thread is the same."""
+    return threading.get_ident(), getattr(_buffers, "uses", 0)

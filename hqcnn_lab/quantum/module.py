@@ -86,9 +86,15 @@ class CircuitModule(nn.Module):
             with torch.no_grad():
                 self.weights.copy_(2 * math.pi * drawn)
 
-    @torch.compiler.disable  # a network around it compiles; the engines reuse memory, which a compiler cannot trace
     def expectations(self, angles: Tensor) -> Tensor:
         """[C, inputs, B] → [C, outputs, B], float64 if angles or weights are, else float32, whatever autocast says."""
+        if torch.compiler.is_compiling():
+            # A network around it compiles; the engines reuse memory, which a compiler cannot trace. Not as a decorator:
+            # that imports the compiler, for a second, for those who never compile.
+            return torch.compiler.disable(self._expectations)(angles)
+        return self._expectations(angles)
+
+    def _expectations(self, angles: Tensor) -> Tensor:
         if torch.is_anomaly_enabled() and not torch.isfinite(angles).all():
             count = int((~torch.isfinite(angles)).sum())
             raise ValueError(f"{count} of {angles.numel()} angles are not finite on entering {self!r}")

@@ -1,11 +1,10 @@
 """The trigonometric engine: an angle-encoded circuit as a polynomial, for few wires and many samples.
 
 Every angle xᵢ is encoded once, so every output is linear in (1, cos xᵢ, sin xᵢ) for each i: out = T(θ) · features(x),
-with 3ⁿ features (the Fourier view of Schuld, Sweke, Meyer 2021). T is found once a step by running the circuit at 3ⁿ
-known angles; after that a sample costs one real matrix product, whatever the circuit's depth.
+with 3ⁿ features (the Fourier view of Schuld, Sweke, Meyer 2021). T is found once a step from the circuit's matrix;
+after that a sample costs one real matrix product, whatever the circuit's depth.
 """
 
-import math
 from collections.abc import Iterator
 from functools import lru_cache
 
@@ -13,9 +12,8 @@ import torch
 from torch import Tensor
 
 from hqcnn_lab.quantum.circuit import Circuit
-from hqcnn_lab.quantum.evolve import refuse_second_derivatives
-from hqcnn_lab.quantum.folded import as_real_rows, measure, unitary
-from hqcnn_lab.quantum.gates import kron
+from hqcnn_lab.quantum.evolve import readout_matrix, refuse_second_derivatives
+from hqcnn_lab.quantum.folded import as_real_rows, unitary
 from hqcnn_lab.quantum.plan import make_plan
 from hqcnn_lab.quantum.workspace import workspace
 
@@ -33,15 +31,20 @@ def expectations(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
 def coefficients(weights: Tensor, circuit: Circuit) -> Tensor:
     """T(θ), [C, outputs, 3ⁿ]: feature order (1, cos, sin) on each wire, wire 0 slowest.
 
-    The circuit runs at every combination of the angles 0, 2π/3, 4π/3; those values determine the polynomial.
+    The observables are brought back before the circuit, Re U†OU, and traced with the encoded state, a product over the
+    wires of (1 + cos x · Z + sin x · X) / 2.
     """
     plan = make_plan(circuit)
-    grid = _grid(plan.n_wires, weights.device, weights.dtype)
-    values = measure(plan, torch.matmul(as_real_rows(unitary(plan, weights)), grid))
+    rows = as_real_rows(unitary(plan, weights))  # [C, 2ⁿ·(1 or 2), 2ⁿ]
+    signs = readout_matrix(plan, weights.device, weights.dtype)
+    signs = signs.repeat_interleave(rows.shape[1] // signs.shape[1], 1).t()
+    read = (rows.unsqueeze(2) * signs.unsqueeze(2)).flatten(2)  # [C, rows, outputs · 2ⁿ]
     half = plan.n_wires // 2
-    left, right = (_interpolation(n, weights.device, weights.dtype) for n in (half, plan.n_wires - half))
-    values = left @ values.unflatten(2, (3**half, -1)) @ right.t()
-    return values.flatten(2)
+    sides = (2**half, 2 ** (plan.n_wires - half))
+    observables = torch.bmm(rows.mT, read).view(-1, *sides, len(plan.strings), *sides)
+    pairs = observables.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)  # [C, outputs, 4^half, 4^(n − half)]
+    left, right = (_traces(n, weights.device, weights.dtype) for n in (half, plan.n_wires - half))
+    return torch.matmul(torch.matmul(left, pairs), right.t()).flatten(2)
 
 
 def contract(angles: Tensor, coefficients: Tensor) -> Tensor:
@@ -176,19 +179,10 @@ def _thirds(features: Tensor, n_wires: int) -> Iterator[tuple[int, Tensor, Tenso
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
-def _grid(n_wires: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """[2ⁿ, 3ⁿ]: the encoded states for every combination of the angles 0, 2π/3, 4π/3, wire 0 slowest."""
-    half = torch.arange(3, dtype=torch.float64, device="cpu") * (math.pi / 3)
-    return kron(torch.stack([half.cos(), half.sin()]).expand(1, n_wires, 2, 3))[0].to(device, dtype)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
-def _interpolation(n_wires: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """[3ⁿ, 3ⁿ]: from values at the grid's angles to the coefficients of (1, cos, sin)."""
-    thirds = torch.arange(3, dtype=torch.float64, device="cpu") * (2 * math.pi / 3)
-    one = torch.stack([torch.full((3,), 0.5, dtype=torch.float64, device="cpu"), thirds.cos(), thirds.sin()]) * (2 / 3)
-    matrix = torch.ones(1, 1, dtype=torch.float64, device="cpu")
-    for _ in range(n_wires):
-        matrix = torch.kron(matrix, one)
-    return matrix.to(device, dtype)
+def _traces(n_wires: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[3ᵏ, 4ᵏ]: half the trace of a matrix, by (row, column), with every product of (1, Z, X) on k wires."""
+    paulis = torch.tensor([[1, 0, 0, 1], [1, 0, 0, -1], [0, 1, 1, 0]], dtype=torch.float64, device="cpu") / 2
+    traces = torch.ones(1, 1, 1, dtype=torch.float64, device="cpu")
+    for _ in range(n_wires):  # [features, rows, columns]
+        traces = torch.kron(traces, paulis.view(3, 2, 2))
+    return traces.flatten(1).to(device, dtype)

@@ -7,6 +7,7 @@ after that a sample costs one real matrix product, whatever the circuit's depth.
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,9 +16,9 @@ from hqcnn_lab.quantum.circuit import Circuit
 from hqcnn_lab.quantum.evolve import readout_matrix, refuse_second_derivatives
 from hqcnn_lab.quantum.folded import as_real_rows, unitary
 from hqcnn_lab.quantum.plan import make_plan
-from hqcnn_lab.quantum.workspace import workspace
+from hqcnn_lab.quantum.workspace import last_use, workspace
 
-CHUNK = 2**20  # numbers at a time in the large intermediates on a CPU: more leave its caches, fewer cost calls
+CHUNK = 2**22  # numbers at a time in the large intermediates on a CPU: they stay in the workspace for the backward pass
 
 
 def expectations(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
@@ -53,19 +54,25 @@ def contract(angles: Tensor, coefficients: Tensor) -> Tensor:
 
 
 class _Contract(torch.autograd.Function):
-    # The wires are cut in two: T becomes a matrix from one half's features to output × the other half's features, and
-    # no 3ⁿ × B matrix is ever made.
+    # The wires are cut in two. T becomes a matrix from the last wires' features to output × the first wires' features,
+    # and what it gives is summed over the first wires' one after another: no 3ⁿ × B matrix is ever made.
 
     @staticmethod
     def forward(ctx, angles: Tensor, coefficients: Tensor) -> Tensor:
-        n_outputs = coefficients.shape[1]
-        cut = _cut(angles.shape[1], n_outputs)
-        values = angles.new_empty(angles.shape[0], n_outputs, angles.shape[2])
-        for block in _blocks(angles, _rows(cut, angles.shape[1], n_outputs)):
-            left, right = _halves(*_cos_sin(angles[block]), cut)
-            folded = _folded(_as_matrix(coefficients[block[0]], cut), right)
-            torch.sum(folded.unflatten(1, (n_outputs, -1)).mul_(left.unsqueeze(1)), 2, out=values[block])
+        values = angles.new_empty(angles.shape[0], coefficients.shape[1], angles.shape[2])
+        blocks = _blocks(angles, coefficients)
+        for block in blocks:
+            folded = _fold(angles[block], coefficients[block[0]])
+            level = folded.levels[-1]
+            if folded.cut:
+                _sum_wire(
+                    level, folded.cos[:, folded.cut - 1], folded.sin[:, folded.cut - 1], values[block].unsqueeze(2)
+                )
+            else:
+                values[block] = level.squeeze(2)
         ctx.save_for_backward(angles, coefficients)
+        ctx.last = folded if len(blocks) == 1 and any(ctx.needs_input_grad) else None
+        ctx.mark = last_use()
         return values
 
     @staticmethod
@@ -77,43 +84,68 @@ class _Contract(torch.autograd.Function):
     @staticmethod
     def _backward(ctx, upstream: Tensor):
         angles, coefficients = ctx.saved_tensors
-        n_outputs = coefficients.shape[1]
-        cut = _cut(angles.shape[1], n_outputs)
         d_angles = torch.empty_like(angles, memory_format=torch.contiguous_format)
-        d_matrix = torch.zeros_like(_as_matrix(coefficients, cut))
-        for block in _blocks(angles, _rows(cut, angles.shape[1], n_outputs)):
-            c, s = _cos_sin(angles[block])
-            g = _contiguous(upstream[block], "upstream").unsqueeze(2)
-            matrix = _as_matrix(coefficients[block[0]], cut)
-            left, right = _halves(c, s, cut)
-            folded = _folded(matrix, right).unflatten(1, (n_outputs, -1))
-            d_left = torch.sum(folded.mul_(g), 1, out=workspace("d left", left.shape, c))
-            spread = torch.mul(g, left.unsqueeze(1), out=folded).flatten(1, 2)  # [c, K · 3^cut, b]
-            d_matrix[block[0]].baddbmm_(spread, right.mT)
-            d_right = torch.bmm(matrix.mT, spread, out=workspace("d right", right.shape, c))
-            d_block = d_angles[block]
-            _features_backward(left, c[:, :cut], s[:, :cut], d_left, d_block[:, :cut])
-            _features_backward(right, c[:, cut:], s[:, cut:], d_right, d_block[:, cut:])
-        return d_angles, d_matrix.reshape(coefficients.shape)
+        d_coefficients = torch.zeros_like(coefficients, memory_format=torch.contiguous_format)
+        still_there = ctx.last is not None and ctx.mark == last_use()
+        for block in _blocks(angles, coefficients):
+            # Found again where it is gone: that costs less than touching memory to keep it.
+            folded = ctx.last if still_there else _fold(angles[block], coefficients[block[0]])
+            _fold_backward(folded, upstream[block], d_angles[block], d_coefficients[block[0]])
+        return d_angles, d_coefficients
 
 
-def _cos_sin(angles: Tensor) -> tuple[Tensor, Tensor]:
-    """Contiguous whatever the angles are; made again going backward, which is cheaper than touching memory for them."""
-    cos, sin = (workspace(name, angles.shape, angles) for name in ("cos", "sin"))
-    return torch.cos(angles, out=cos), torch.sin(angles, out=sin)
+class _Folded(NamedTuple):
+    """A block of samples, in the workspace: contracted with the last wires, and with all but one of the first `cut`."""
+
+    cut: int
+    matrix: Tensor  # [c, K · 3^cut, 3^(n − cut)]
+    cos: Tensor  # [c, n, b]
+    sin: Tensor
+    features: Tensor  # [c, 3^(n − cut), b], of the last wires
+    levels: list[Tensor]  # [c, K, 3^cut, b], [c, K, 3^(cut − 1), b] … [c, K, 3, b]
 
 
-def _contiguous(values: Tensor, name: str) -> Tensor:
-    return values if values.is_contiguous() else workspace(name, values.shape, values).copy_(values)
+def _fold(angles: Tensor, coefficients: Tensor) -> _Folded:
+    n_wires, n_outputs = angles.shape[1], coefficients.shape[1]
+    cut = _cut(n_wires, n_outputs)
+    cos, sin = (workspace(name, angles.shape, angles) for name in ("cos", "sin"))  # contiguous whatever the angles are
+    torch.cos(angles, out=cos)
+    torch.sin(angles, out=sin)
+    features = _features(cos[:, cut:], sin[:, cut:])
+    matrix = coefficients.reshape(-1, n_outputs * 3**cut, 3 ** (n_wires - cut))
+    shape = (matrix.shape[0], matrix.shape[1], angles.shape[2])
+    levels = [torch.bmm(matrix, features, out=workspace("level 0", shape, cos)).unflatten(1, (n_outputs, -1))]
+    for wire in range(cut - 1):
+        out = workspace(f"level {wire + 1}", (*shape[:1], n_outputs, 3 ** (cut - 1 - wire), shape[2]), cos)
+        levels.append(_sum_wire(levels[-1], cos[:, wire], sin[:, wire], out))
+    return _Folded(cut, matrix, cos, sin, features, levels)
 
 
-def _halves(cos: Tensor, sin: Tensor, cut: int) -> tuple[Tensor, Tensor]:
-    return _features(cos[:, :cut], sin[:, :cut], "left"), _features(cos[:, cut:], sin[:, cut:], "right")
+def _sum_wire(level: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> Tensor:
+    """[c, K, 3 · r, b] → [c, K, r, b], summed over the three features of the slowest wire; cos, sin [c, b]."""
+    one, with_cos, with_sin = level.unflatten(2, (3, -1)).unbind(2)
+    return torch.addcmul(one, with_cos, cos[:, None, None], out=out).addcmul_(with_sin, sin[:, None, None])
 
 
-def _folded(matrix: Tensor, right: Tensor) -> Tensor:
-    shape = (matrix.shape[0], matrix.shape[1], right.shape[2])
-    return torch.bmm(matrix, right, out=workspace("folded", shape, right))
+def _fold_backward(folded: _Folded, upstream: Tensor, d_angles: Tensor, d_coefficients: Tensor) -> None:
+    """Write d_angles [c, n, b], and add to d_coefficients [c, K, 3ⁿ], what upstream [c, K, b] says of them."""
+    cut, cos, sin = folded.cut, folded.cos, folded.sin
+    gradient = upstream.unsqueeze(2)
+    for wire in range(cut - 1, -1, -1):
+        level = folded.levels[wire]
+        spread = workspace(f"d level {wire}", level.shape, cos)
+        _, with_cos, with_sin = level.unflatten(2, (3, -1)).unbind(2)
+        d_one, d_cos, d_sin = spread.unflatten(2, (3, -1)).unbind(2)
+        d_one.copy_(gradient)
+        torch.mul(gradient, cos[:, None, None, wire], out=d_cos)
+        torch.mul(gradient, sin[:, None, None, wire], out=d_sin)
+        turned = torch.mul(d_cos, with_sin, out=workspace("turned", d_cos.shape, cos))
+        torch.sum(turned.addcmul_(d_sin, with_cos, value=-1), (1, 2), out=d_angles[:, wire])
+        gradient = spread
+    spread = gradient.reshape(folded.matrix.shape[0], folded.matrix.shape[1], -1)
+    d_coefficients.view(folded.matrix.shape).baddbmm_(spread, folded.features.mT)
+    d_features = torch.bmm(folded.matrix.mT, spread, out=workspace("d features", folded.features.shape, cos))
+    _features_backward(folded.features, cos[:, cut:], sin[:, cut:], d_features, d_angles[:, cut:])
 
 
 def _cut(n_wires: int, n_outputs: int) -> int:
@@ -126,15 +158,10 @@ def _rows(cut: int, n_wires: int, n_outputs: int) -> int:
     return n_outputs * 3**cut + 3 ** (n_wires - cut)
 
 
-def _as_matrix(coefficients: Tensor, cut: int) -> Tensor:
-    """[C, K, 3ⁿ] → [C, K · 3^cut, 3^(n − cut)]."""
-    n_circuits, n_outputs, n_features = coefficients.shape
-    return coefficients.reshape(n_circuits, n_outputs * 3**cut, n_features // 3**cut)
-
-
-def _blocks(angles: Tensor, rows: int) -> list[tuple[slice, slice, slice]]:
+def _blocks(angles: Tensor, coefficients: Tensor) -> list[tuple[slice, slice, slice]]:
     """Circuits × samples in blocks; each an index into [C, …, B]."""
-    n_circuits, _, batch = angles.shape
+    n_circuits, n_wires, batch = angles.shape
+    rows = _rows(_cut(n_wires, coefficients.shape[1]), n_wires, coefficients.shape[1])
     if angles.device.type != "cpu":
         return [(slice(None), slice(None), slice(None))]
     n_blocks = max(-(-rows * batch // CHUNK), 1)
@@ -147,13 +174,13 @@ def _blocks(angles: Tensor, rows: int) -> list[tuple[slice, slice, slice]]:
     ]
 
 
-def _features(cos: Tensor, sin: Tensor, name: str) -> Tensor:
+def _features(cos: Tensor, sin: Tensor) -> Tensor:
     """[c, k, b] → every product of one of (1, cos, sin) a wire, [c, 3ᵏ, b], the last wire fastest.
 
     From the last wire to the first, each new one slowest: what is there already is its third for 1, and stays in place.
     """
     n_circuits, n_wires, batch = cos.shape
-    features = workspace(name, (n_circuits, 3**n_wires, batch), cos)
+    features = workspace("features", (n_circuits, 3**n_wires, batch), cos)
     features[:, 0] = 1
     for wire, one, with_cos, with_sin in _thirds(features, n_wires):
         torch.mul(one, cos[:, None, wire], out=with_cos)

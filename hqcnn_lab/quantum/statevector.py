@@ -72,6 +72,7 @@ class _Statevector(torch.autograd.Function):
         d_angles = None if angles is None else torch.zeros_like(angles)
         d_left, d_right = torch.empty_like(left), torch.empty_like(right)
         d_parts = [[torch.zeros_like(matrix) for matrix in matrices] for matrices in parts]
+        looking = [i for i, step in enumerate(plan.steps) if isinstance(step, DataTurns) or (for_weights and parts[i])]
         chunks = list(_chunks(left, right))
         still_there = len(chunks) == 1 and ctx.mark == last_use()
         for chunk in chunks:
@@ -79,11 +80,14 @@ class _Statevector(torch.autograd.Function):
             current = ctx.last if still_there else _final(plan, angles, left, right, parts, chunk)
             gradient = _read_backward(plan, current, upstream[:, :, chunk])
             turns = _half_angles(angles, chunk)
-            for step, matrices, d_matrices in zip(plan.steps[::-1], parts[::-1], d_parts[::-1], strict=True):
-                d_turns = None if d_angles is None else d_angles[:, :, chunk]
-                current, gradient = _undo(
-                    step, current, gradient, matrices, d_matrices if for_weights else None, turns, d_turns
-                )
+            d_turns = None if d_angles is None else d_angles[:, :, chunk]
+            for index in range(len(plan.steps) - 1, -1, -1):
+                step, matrices = plan.steps[index], parts[index]
+                if index in looking:
+                    _look(step, current, gradient, matrices, d_parts[index] if for_weights else [], d_turns)
+                gradient = _step(step, gradient, matrices, turns, "gradient", inverse=True)
+                if index > min(looking, default=index):  # an earlier step will look at the state
+                    current = _step(step, current, matrices, turns, "state", inverse=True)
             _product_backward(gradient, left, right, d_left, d_right, chunk)
         return None, d_angles, d_left, d_right, *[matrix for matrices in d_parts for matrix in matrices]
 
@@ -196,26 +200,29 @@ def _turn(current: Tensor, wire: int, cos: Tensor, sin: Tensor) -> None:
     zero.copy_(turned)
 
 
-def _undo(step, current, gradient, matrices, d_matrices, turns, d_turns):
-    """Take a step back from the state and from its gradient; add what the step's matrices and inputs get."""
+def _look(
+    step: Step,
+    current: Tensor,
+    gradient: Tensor,
+    matrices: tuple[Tensor, ...],
+    d_matrices: list[Tensor],
+    d_turns: Tensor | None,
+) -> None:
+    """Add what a step's matrices and inputs get, by the state and its gradient after the step: taking the step's own
+    gates back from both changes none of these sums, but for the gate whose sum it is."""
     if isinstance(step, Local):
-        runs = list(zip(groups(step), matrices, d_matrices or [None] * len(matrices), strict=True))
-        for (start, stop), matrix, d_matrix in runs:  # they act on different wires: any order
-            if d_matrix is not None:
-                d_matrix += torch.bmm(_group_outer(gradient, current, start, stop, matrix), matrix)
-            current = _group(matrix.mH, current, start, stop, "state")
-            gradient = _group(matrix.mH, gradient, start, stop, "gradient")
-        return current, gradient
-    if isinstance(step, DataTurns):
+        for (start, stop), matrix, d_matrix in zip(groups(step), matrices, d_matrices, strict=False):
+            d_matrix += torch.bmm(_group_outer(gradient, current, start, stop, matrix), matrix)
+    elif isinstance(step, Controlled):
+        for d_matrix in d_matrices:
+            rows = [_active(tensor, step.gate.wires) for tensor in (gradient, current)]
+            outer = torch.bmm(rows[0], rows[1].mH)
+            d_matrix += torch.bmm(outer.to(matrices[0].dtype), matrices[0])
+    else:
         for wire, source in step.pairs:  # each commutes with itself, and they act on different wires
             zero, one = split_wire(current, wire)
             d_zero, d_one = split_wire(gradient, wire)
             d_turns[:, source] += 0.5 * (_inner(d_one, zero) - _inner(d_zero, one))
-    current = _step(step, current, matrices, turns, "state", inverse=True)
-    if isinstance(step, Controlled) and d_matrices is not None:
-        rows = [_active(tensor, step.gate.wires) for tensor in (gradient, current)]
-        d_matrices[0] += torch.bmm(rows[0], rows[1].mH)
-    return current, _step(step, gradient, matrices, turns, "gradient", inverse=True)
 
 
 def _group_outer(gradient: Tensor, current: Tensor, start: int, stop: int, matrix: Tensor) -> Tensor:

@@ -1,107 +1,220 @@
-"""Decode image files once into a memory-mapped array that all runs and sweeps share."""
+"""Decode a data set's files once, on all cores, into a memory-mapped array that all runs and sweeps share."""
 
+import csv
 import hashlib
 import json
+import os
 import shutil
-import tempfile
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from rich.progress import track
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from hqcnn_lab.data.layout import ImageFile
-from hqcnn_lab.data.reading import PREPROCESSING, UnreadableImage, read_image
+from hqcnn_lab.data.series import Decoded, ImageRecord
 
+MANY_FILES = 1000  # fewer are decoded in threads: starting processes would take longer
+ABANDONED = 7 * 86400  # seconds after which what a killed job left behind is removed
 
-class DecodedImages(NamedTuple):
-    """`images` float16 `[n, size, size]` in [0, 1], memory-mapped; `files` in the same order; `skipped`: why."""
-
-    images: np.ndarray
-    files: list[ImageFile]
-    skipped: list[tuple[str, str]]
+Reader = Callable[[Path, list[str], int], Decoded]
 
 
-def decode_images(root: Path, files: list[ImageFile], size: int, cache_dir: Path) -> DecodedImages:
-    """Return every readable file of `files`, from the cache where the same bytes were decoded the same way before.
+class File(NamedTuple):
+    """A file as a directory listing shows it; `name` is relative to the root, with forward slashes."""
 
-    The key is a hash of the names, the contents and the preprocessing, so a changed file or a changed recipe is another
-    entry and no entry is ever stale. An entry appears by a rename when it is whole: a killed job leaves none, and two
-    jobs that start together each make it and one wins. A damaged entry is made again.
+    name: str
+    bytes: int
+    mtime_ns: int
+
+
+class CachedImages(NamedTuple):
+    """`images` float16 `[n, size, size]` in [0, 1], memory-mapped; `records` in the same order.
+
+    `skipped` are files that could not be read, `left_out` those that are no images of the kind wanted: each with why.
+    `folder` holds it all.
     """
-    entry = Path(cache_dir).expanduser() / _key(root, files, size)
-    if entry.exists() and not _is_whole(entry, size):
-        # Looked for first: one that appears only now is another job's, and whole.
-        shutil.rmtree(entry, ignore_errors=True)
-    if not entry.exists():
-        _build(root, files, size, entry)
-    index = json.loads((entry / "index.json").read_text())
-    files = [ImageFile(*file) for file in index["files"]]
-    shape = (len(files), size, size)
-    images = np.memmap(entry / "images.f2", np.float16, "r", shape=shape) if files else np.empty(shape, np.float16)
-    return DecodedImages(images, files, [(name, reason) for name, reason in index["skipped"]])
+
+    folder: Path
+    images: np.ndarray
+    records: list[ImageRecord]
+    skipped: list[tuple[str, str]]
+    left_out: list[tuple[str, str]]
 
 
-def _is_whole(entry: Path, size: int) -> bool:
+class CacheError(RuntimeError):
+    """The cache could not be built; the message is one line that says what to do."""
+
+
+def decode(
+    root: Path,
+    tasks: list[list[File]],
+    read: Reader,
+    recipe: str,
+    size: int,
+    cache_dir: Path,
+    workers: int | None = None,
+) -> CachedImages:
+    """Return what `read` makes of every task, a list of files that it wants together; from the cache where it is there.
+
+    The key is a hash of the recipe, the size, and every file's name, size and time of change: a changed file or recipe
+    is another entry. Only a listing is needed to find it, no file is opened. One job builds an entry and others that
+    want it wait; what a killed job had done is kept, and the next one goes on from there, to the same result. A damaged
+    entry is built again. `workers` are processes, by default one for each core.
+    """
+    cache_dir = Path(cache_dir).expanduser()
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    entry = cache_dir / _key(tasks, recipe, size)
+    if not _is_whole(entry):
+        with _only_job(entry):
+            if not _is_whole(entry):  # not another job's, built meanwhile
+                shutil.rmtree(entry, ignore_errors=True)
+                _drop_abandoned(cache_dir, entry)
+                _build(root, tasks, read, size, entry, workers or os.cpu_count() or 1)
+    return _load(entry)
+
+
+def _key(tasks: list[list[File]], recipe: str, size: int) -> str:
+    return hashlib.sha256(json.dumps([recipe, size, tasks]).encode()).hexdigest()[:24]
+
+
+@contextmanager
+def _only_job(entry: Path) -> Iterator[None]:
+    """The system lets go of the lock when a job dies, however it dies."""
+    lock = FileLock(entry.with_suffix(".lock"))
     try:
-        n_images = len(json.loads((entry / "index.json").read_text())["files"])
-        return (entry / "images.f2").stat().st_size == n_images * size**2 * np.dtype(np.float16).itemsize
-    except (OSError, ValueError, KeyError, TypeError):  # a part is missing, cut short, or of an older make
+        lock.acquire(timeout=1)
+    except Timeout:
+        print("another job is decoding the same images; waiting for it", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_whole(entry: Path) -> bool:
+    try:
+        sizes = json.loads((entry / "entry.json").read_text())["bytes"]
+        return all((entry / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a part is missing, or of an older make
         return False
 
 
-def _key(root: Path, files: list[ImageFile], size: int) -> str:
-    with ThreadPoolExecutor() as pool:
-        contents = pool.map(lambda f: _content_hash(root / f.name), files)
-        listing = [[f.name, f.label, content] for f, content in zip(files, contents, strict=True)]
-    return hashlib.sha256(json.dumps([PREPROCESSING, size, listing]).encode()).hexdigest()[:24]
+def _load(entry: Path) -> CachedImages:
+    about = json.loads((entry / "entry.json").read_text())
+    with (entry / "index.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[1:]
+    kinds = [ImageRecord.__annotations__[field] for field in ImageRecord._fields]
+    records = [ImageRecord(*(kind(text) for kind, text in zip(kinds, row, strict=True))) for row in rows]
+    shape = (len(records), about["size"], about["size"])
+    images = np.memmap(entry / "images.f2", np.float16, "r", shape=shape) if records else np.empty(shape, np.float16)
+    skipped, left_out = ([(name, reason) for name, reason in about[kind]] for kind in ("skipped", "left_out"))
+    return CachedImages(entry, images, records, skipped, left_out)
 
 
-def _content_hash(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:  # unreadable now, perhaps not the next time: part of the key
-        return type(error).__name__
+def _build(root: Path, tasks: list[list[File]], read: Reader, size: int, entry: Path, workers: int) -> None:
+    scratch = entry.with_suffix(".part")
+    scratch.mkdir(mode=0o700, exist_ok=True)
+    # Written like any file, not through a memory map: on a full disk that would end the process without a word.
+    with (scratch / "images.f2").open("ab") as images, (scratch / "journal.jsonl").open("a+b") as journal:
+        done = _resume(images, journal, size)
+        left = tasks[len(done) :]
+        with _progress(sum(map(len, tasks)), sum(map(len, tasks[: len(done)]))) as advance:
+            for task, result in zip(left, _decoded(root, left, read, size, workers), strict=True):
+                # Images first: a line in the journal says that they are there.
+                images.write(np.ascontiguousarray(result.images, np.float16).tobytes())
+                images.flush()
+                line = [result.records, result.skipped, result.left_out]
+                journal.write(json.dumps(line).encode() + b"\n")
+                journal.flush()
+                done.append(line)
+                advance(len(task))
+    _finish(scratch, done, size)
+    scratch.rename(entry)
 
 
-def _build(root: Path, files: list[ImageFile], size: int, entry: Path) -> None:
-    def decode(file: ImageFile) -> np.ndarray | str:
+@contextmanager
+def _progress(n_files: int, n_done: int) -> Iterator[Callable[[int], None]]:
+    """A bar with files a second and the time left; gone when it is full."""
+    rate = TextColumn("{task.fields[rate]:.0f} files/s")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    began, n_new = time.perf_counter(), 0
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("decoding images", total=n_files, completed=n_done, rate=0.0)
+
+        def advance(n: int) -> None:
+            nonlocal n_new
+            n_new += n
+            bar.update(task, advance=n, rate=n_new / (time.perf_counter() - began))
+
+        yield advance
+
+
+def _resume(images: BinaryIO, journal: BinaryIO, size: int) -> list[list]:
+    """The journal's lines whose images are there; both files are cut to end with them."""
+    done, n_images, end = [], 0, 0
+    n_there = images.seek(0, os.SEEK_END) // (size**2 * 2)
+    journal.seek(0)
+    for text in journal:
         try:
-            return read_image(root / file.name, size)
-        except UnreadableImage as error:
-            return str(error)
+            line = json.loads(text)
+        except ValueError:  # the last one, torn
+            break
+        if not text.endswith(b"\n") or n_images + len(line[0]) > n_there:
+            break
+        done.append(line)
+        n_images, end = n_images + len(line[0]), end + len(text)
+    images.truncate(n_images * size**2 * 2)
+    images.seek(0, os.SEEK_END)
+    journal.truncate(end)
+    journal.seek(0, os.SEEK_END)
+    return done
 
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    _drop_abandoned(entry.parent)
-    scratch = Path(tempfile.mkdtemp(prefix=f"{entry.name}.", suffix=".part", dir=entry.parent))
+
+def _finish(scratch: Path, done: list[list], size: int) -> None:
+    with (scratch / "index.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(ImageRecord._fields)
+        writer.writerows(record for line in done for record in line[0])
+    sizes = {name: (scratch / name).stat().st_size for name in ("images.f2", "index.csv")}
+    about = {"size": size, "bytes": sizes}
+    about |= {kind: [item for line in done for item in line[i]] for i, kind in ((1, "skipped"), (2, "left_out"))}
+    (scratch / "entry.json").write_text(json.dumps(about))
+    (scratch / "journal.jsonl").unlink()
+
+
+def _decoded(root: Path, tasks: list[list[File]], read: Reader, size: int, workers: int) -> Iterator[Decoded]:
+    """In the order of the tasks, whoever is done first."""
+    names = [[file.name for file in task] for task in tasks]
+    if workers == 1:
+        yield from (read(root, each, size) for each in names)
+        return
+    if sum(map(len, names)) < MANY_FILES:  # Pillow decodes and resizes without the interpreter lock
+        with ThreadPoolExecutor(workers) as pool:
+            yield from pool.map(lambda each: read(root, each, size), names)
+        return
+    # Not forked: a fork of a process with torch's threads can hang.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"))
     try:
-        kept: list[ImageFile] = []
-        skipped: list[tuple[str, str]] = []
-        # Written like any file, not through a memory map: on a full disk that would end the process without a word.
-        with ThreadPoolExecutor() as pool, (scratch / "images.f2").open("wb") as output:
-            # Pillow decodes and resizes without the interpreter lock.
-            decoded: Iterable = track(pool.map(decode, files), "decoding images", len(files), transient=True)
-            for file, result in zip(files, decoded, strict=True):
-                if isinstance(result, str):
-                    skipped.append((file.name, result))
-                else:
-                    output.write(result.astype(np.float16).tobytes())
-                    kept.append(file)
-        (scratch / "index.json").write_text(json.dumps({"files": kept, "skipped": skipped}))
-        try:
-            scratch.rename(entry)
-        except OSError:
-            if not _is_whole(entry, size):  # not another job's entry, made meanwhile
-                raise
+        yield from pool.map(read, [root] * len(names), names, [size] * len(names))
+    except BrokenProcessPool:
+        raise CacheError(
+            "a process that decoded images was killed, perhaps for lack of memory; start again: "
+            "it goes on where it stopped (in a script of your own: only below `if __name__ == '__main__':`)"
+        ) from None
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _drop_abandoned(cache_dir: Path) -> None:
-    """Remove what killed jobs left behind, a day or more ago."""
+def _drop_abandoned(cache_dir: Path, but: Path) -> None:
     for scratch in cache_dir.glob("*.part"):
-        if time.time() - scratch.stat().st_mtime > 86400:
+        if scratch != but.with_suffix(".part") and time.time() - scratch.stat().st_mtime > ABANDONED:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -13,11 +13,16 @@ PUBLISHED = {
 
 
 class ImageFile(NamedTuple):
-    """One file of the tree: `name` is its path relative to the root, with forward slashes."""
+    """One file of the tree: `name` is its path relative to the root, with forward slashes.
+
+    Its size and time of change tell whether it is still the same.
+    """
 
     name: str
     half: str
     label: int
+    bytes: int
+    mtime_ns: int
 
 
 def find_images(root: str | Path | None) -> list[ImageFile]:
@@ -30,13 +35,14 @@ def find_images(root: str | Path | None) -> list[ImageFile]:
     root = Path(root).expanduser()
     if not root.is_dir():
         raise ValueError("there is no such folder; it should hold Training/ and Testing/, each with a folder per class")
-    files = [
-        ImageFile(path.relative_to(root).as_posix(), half, label)
-        for half in HALVES
-        for label, name in enumerate(CLASSES)
-        for path in sorted((root / half / name).rglob("*"))
-        if path.is_file() and not path.name.startswith(".")
-    ]
+    files = []
+    for half in HALVES:
+        for label, name in enumerate(CLASSES):
+            for path in sorted((root / half / name).rglob("*")):
+                if path.is_file() and not path.name.startswith("."):
+                    status = path.stat()
+                    place = path.relative_to(root).as_posix()
+                    files.append(ImageFile(place, half, label, status.st_size, status.st_mtime_ns))
     for half in HALVES:
         if not (root / half).is_dir():
             inner = next((path for path in sorted(root.iterdir()) if (path / half).is_dir()), None)

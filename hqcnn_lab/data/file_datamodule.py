@@ -1,0 +1,156 @@
+"""What data sets of files share: decoded once into the cache, cut by a named split or as a manifest says."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hqcnn_lab.data.audit import Audit, audit
+from hqcnn_lab.data.cache import CachedImages, File, Reader, decode
+from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
+from hqcnn_lab.data.duplicates import Twins, find_twins, group_twins
+from hqcnn_lab.data.manifest import load_salt, pseudonym, read_manifest, split_from_manifest
+from hqcnn_lab.data.series import ImageRecord
+from hqcnn_lab.data.split import Split, cut
+
+TWINS = "twins-1.npz"  # beside the images they were found in; another criterion, another number
+
+
+class FileDataModule(ImageDataModule):
+    """Base of the data sets that are files on a disk; a subclass lists them and says what is known of each.
+
+    `split` is one of `split.SPLITS`; or `manifest` is the `split_manifest.csv` of an earlier run, to be followed image
+    by image. `fold` of `n_folds` is for `kfold` alone. `workers` decode; by default one for each core.
+
+    After `setup`, an entry for each image: `records`, `patients` ("" unknown), `halves` ("" none) and `groups`, the
+    numbers of the groups of copies that `twins` make. An image without a label has label −1 and is in no part.
+    """
+
+    published: dict[str, dict[str, int]] | None = None
+
+    def __init__(
+        self,
+        root: str | Path | None,
+        cache_dir: str | Path,
+        split: str,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        fold: int = 0,
+        n_folds: int = 5,
+        manifest: str | Path | None = None,
+        image_size: int = 64,
+        workers: int | None = None,
+        **common: Any,
+    ) -> None:
+        super().__init__(**common)
+        self.root, self.cache_dir = root, Path(cache_dir).expanduser()
+        self.split_kind, self.val_fraction, self.split_seed = split, val_fraction, split_seed
+        self.fold, self.n_folds, self.manifest = fold, n_folds, manifest
+        self.image_size, self.workers = image_size, workers
+        self.records: list[ImageRecord]
+        self.patients: np.ndarray
+        self.halves: np.ndarray
+        self.groups: np.ndarray
+        self.twins: Twins
+
+    def list_files(self) -> tuple[list[list[File]], Reader, str]:
+        """Files in tasks, what reads a task, and the name of its recipe. Raises `ValueError` where there are none."""
+        raise NotImplementedError
+
+    def find_labels(self, records: list[ImageRecord]) -> np.ndarray:
+        """int64, −1 for an image that has none."""
+        raise NotImplementedError
+
+    def half(self, record: ImageRecord) -> str:
+        """The published half it is of, or ""."""
+        return ""
+
+    def public_name(self, record: ImageRecord, salt: str) -> str:
+        """What the records of a run may call an image: no two the same."""
+        raise NotImplementedError
+
+    def public_file(self, file: str, salt: str) -> str:
+        """What the records of a run may call a file that gave no image."""
+        return file
+
+    def prepare_data(self) -> None:
+        """Fill the cache; once on each machine."""
+        if not hasattr(self, "images"):
+            self._decode()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Map the cache and cut the split, once: it is the same for every stage."""
+        if hasattr(self, "images"):
+            return
+        cached, salt = self._decode(), load_salt(self.cache_dir)
+        self.records, self.labels = cached.records, self.find_labels(cached.records)
+        self.halves = np.array([self.half(record) for record in self.records], dtype=str)
+        self.patients = np.array([record.patient for record in self.records], dtype=str)
+        self.pseudonyms = [pseudonym(record.patient, salt) if record.patient else "" for record in self.records]
+        self.names = [self.public_name(record, salt) for record in self.records]
+        self.contents = [record.content for record in self.records]
+        self.frames = [str(record.frame) for record in self.records]
+        self.skipped, self.left_out = (
+            [(self.public_file(file, salt), reason) for file, reason in kind]
+            for kind in (cached.skipped, cached.left_out)
+        )
+        self.twins = _find_twins(cached)
+        self.groups = group_twins(self.twins)
+        self.split = self._cut()
+        self.images = cached.images
+        self.require_every_class()
+
+    def _decode(self) -> CachedImages:
+        try:
+            tasks, read, recipe = self.list_files()
+        except ValueError as error:
+            raise UnusableData(f"dataset.root={self.root}: {error}") from None
+        return decode(Path(self.root).expanduser(), tasks, read, recipe, self.image_size, self.cache_dir, self.workers)
+
+    def _cut(self) -> Split:
+        chosen = np.flatnonzero(self.labels >= 0)
+        if self.manifest is not None:
+            files, frames, contents = ([column[i] for i in chosen] for column in (self.names, self.frames, self.contents))
+            try:
+                rows = read_manifest(self.manifest)
+                split = split_from_manifest(rows, files, frames, contents, self.labels[chosen], self.classes)
+            except ValueError as error:
+                raise UnusableData(f"dataset.manifest={self.manifest}: {error}") from None
+        else:
+            known = [column[chosen] for column in (self.labels, self.groups, self.patients, self.halves)]
+            rest = (self.val_fraction, self.split_seed, self.fold, self.n_folds)
+            try:
+                split = cut(self.split_kind, *known, self.classes, *rest)
+            except ValueError as error:
+                raise UnusableData(f"dataset.split={self.split_kind}: {error}") from None
+        return Split(*(chosen[indices] for indices in split))
+
+    @property
+    def split_name(self) -> str:
+        """What to call the split beside a score."""
+        return "manifest" if self.manifest is not None else self.split_kind
+
+    def manifest_groups(self) -> list[str]:
+        """What the split keeps together: patients, where it is by patient, else groups of copies."""
+        by_patient = self.split_kind in ("patient", "kfold") and any(self.pseudonyms)
+        return self.pseudonyms if by_patient else [str(group) for group in self.groups]
+
+    def audit(self) -> Audit:
+        """What is there, what occurs twice, and what gives the class away."""
+        heights, widths = (np.array([getattr(r, side) for r in self.records]) for side in ("height", "width"))
+        known = (self.images, self.labels, self.halves, self.patients, heights, widths, self.names)
+        return audit(*known, self.twins, self.split, self.split_name, self.classes, self.published)
+
+
+def _find_twins(cached: CachedImages) -> Twins:
+    """From the cache where they have been looked for before: among 100,000 images that takes a minute."""
+    path = cached.folder / TWINS
+    if path.exists():
+        with np.load(path) as stored:
+            return Twins(stored["original"], stored["near"])
+    twins = find_twins(cached.images, np.array([record.pixels for record in cached.records], dtype=str))
+    scratch = path.with_suffix(f".{os.getpid()}.part.npz")
+    np.savez(scratch, **twins._asdict())
+    scratch.replace(path)
+    return twins

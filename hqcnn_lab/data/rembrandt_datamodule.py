@@ -1,0 +1,72 @@
+"""REMBRANDT (TCIA): DICOM slices of brain tumour patients, with their classes in a separate clinical table."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hqcnn_lab.data.cache import File, Reader
+from hqcnn_lab.data.clinical import CLASSES, Diagnosis, read_clinical
+from hqcnn_lab.data.datamodule import UnusableData
+from hqcnn_lab.data.dicom import decoders
+from hqcnn_lab.data.file_datamodule import FileDataModule
+from hqcnn_lab.data.manifest import pseudonym
+from hqcnn_lab.data.rembrandt_layout import find_folders, missing_files, read_metadata
+from hqcnn_lab.data.series import SERIES_RECIPE, ImageRecord, read_series
+
+
+class RembrandtDataModule(FileDataModule):
+    """MR slices of glioma patients in four classes, decoded once into a shared cache, scaled series by series.
+
+    `clinical` is the table that tells patients' classes, in `clinical_class`, by `clinical_id`: the columns' published
+    names unless given. Slices of patients without a class are left out. `split="patient"` keeps each patient on one
+    side; `"random"`, the paper's, puts slices of one patient on both, so that its score says little about new patients.
+
+    Patients appear in a run's records under pseudonyms alone, `unlabelled` counts them by reason.
+    """
+
+    classes = tuple(name.lower() for name in CLASSES)
+
+    def __init__(
+        self,
+        root: str | Path | None,
+        cache_dir: str | Path,
+        clinical: str | Path | None,
+        clinical_id: str | None = None,
+        clinical_class: str | None = None,
+        split: str = "patient",
+        **options: Any,
+    ) -> None:
+        super().__init__(root, cache_dir, split, **options)
+        self.clinical, self.clinical_id, self.clinical_class = clinical, clinical_id, clinical_class
+        self.unlabelled: dict[str, str] = {}
+
+    def list_files(self) -> tuple[list[list[File]], Reader, str]:
+        """A task is a folder: in every layout, a series."""
+        folders, self.unread = find_folders(self.root)
+        tasks = [
+            [File(f"{folder.name}/{f.name}".removeprefix("./"), f.size, f.mtime_ns) for f in folder.files]
+            for folder in folders
+        ]
+        return tasks, read_series, SERIES_RECIPE
+
+    def find_labels(self, records: list[ImageRecord]) -> np.ndarray:
+        """By the patient's id in the DICOM file; who is not in the table has no class."""
+        try:
+            diagnoses = read_clinical(self.clinical, self.clinical_id, self.clinical_class)
+        except ValueError as error:
+            raise UnusableData(f"dataset.clinical={self.clinical}: {error}") from None
+        absent = Diagnosis(None, "not in the clinical table")
+        found = {patient: diagnoses.get(patient, absent) for patient in {record.patient for record in records}}
+        self.unlabelled = {patient: d.reason for patient, d in sorted(found.items()) if d.label is None}
+        labels = {patient: -1 if d.label is None else d.label for patient, d in found.items()}
+        return np.array([labels[record.patient] for record in records], dtype=np.int64)
+
+    def public_name(self, record: ImageRecord, salt: str) -> str:
+        """patient/series/slice, the first two under pseudonyms: folders are named for patients and dates."""
+        series = pseudonym(f"{record.file.rpartition('/')[0]} {record.study} {record.series}", salt)[:6]
+        return f"{pseudonym(record.patient, salt)}/{series}/{record.slice:04d}"
+
+    def public_file(self, file: str, salt: str) -> str:
+        """A pseudonym: `prepare` prints the real name, on the terminal alone."""
+        return pseudonym(file, salt)

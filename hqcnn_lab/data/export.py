@@ -221,9 +221,10 @@ def _write_series(
         data_set.ImageOrientationPatient = orientation
         headers.append(_header(data_set, implicit))
 
-    # Black around the head, so that a slice may show more than the phantom's picture.
+    # Air around the head, so that a slice may show more than the phantom's picture.
     side = image.shape[0]
-    contrast = np.pad(image ** rng.uniform(0.8, 1.25), side // 4) * rng.uniform(1500, 3700)
+    contrast = np.pad(image, side // 4, constant_values=np.quantile(image, 0.1)) ** rng.uniform(0.8, 1.25)
+    contrast *= rng.uniform(1500, 3700)
     head = Image.fromarray(contrast.astype(np.float32))
     drift = rng.uniform(-0.04, 0.04, 2)
     corners = rng.integers(0, size, (n, 2))

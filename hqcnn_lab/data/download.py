@@ -49,11 +49,10 @@ def fetch_kaggle(root: str | Path) -> Path:
     Raises:
         DownloadError: one line, without the package or the network, or where `root` holds something else.
     """
-    root = Path(root).expanduser()
+    root = Path(root).expanduser().resolve()
     by_hand = (
-        "run `pip install kagglehub` and try again, or `curl -L -o brain.zip "
-        f"https://www.kaggle.com/api/v1/datasets/download/{KAGGLE_HANDLE}` and `unzip brain.zip -d {root}`, so that it "
-        "holds Training/ and Testing/"
+        f"`curl -L -o brain.zip https://www.kaggle.com/api/v1/datasets/download/{KAGGLE_HANDLE}` and "
+        f"`unzip brain.zip -d {root}`, so that it holds Training/ and Testing/"
     )
     if root.exists() and not (root.is_dir() and not any(root.iterdir())):
         try:
@@ -64,7 +63,9 @@ def fetch_kaggle(root: str | Path) -> Path:
     try:
         import kagglehub
     except ImportError as error:
-        raise DownloadError(f"kagglehub is not installed: {by_hand}") from error
+        raise DownloadError(
+            f"kagglehub is not installed: `pip install kagglehub` and try again, or {by_hand}"
+        ) from error
     # Not into kagglehub's cache: whoever clears that would take the data away.
     scratch = root.with_name(f"{root.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -76,7 +77,7 @@ def fetch_kaggle(root: str | Path) -> Path:
             root.rmdir()
         found.rename(root)
     except Exception as error:  # kagglehub raises what requests raises, and more of its own
-        raise DownloadError(f"no download from Kaggle ({_one_line(error)}): {by_hand}") from error
+        raise DownloadError(f"no download from Kaggle ({_one_line(error)}): try again, or {by_hand}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return root
@@ -137,7 +138,9 @@ def _list_collection(base_url: str) -> list[_Series]:
         series = [_Series(entry["SeriesInstanceUID"], int(entry.get("ImageCount") or 0)) for entry in entries]
     except urllib.error.HTTPError as error:
         raise DownloadError(f"the list of series cannot be had (HTTP {error.code}): {_NBIA_BY_HAND}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException) as error:
+    except urllib.error.URLError:
+        raise
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DownloadError(f"{url} gave no list of series: {_NBIA_BY_HAND}") from error
     return _checked(series, "the archive")
 

@@ -274,9 +274,7 @@ def test_kaggle_failures_are_one_line_and_leave_nothing(kagglehub: types.SimpleN
         raise ConnectionError("Failed to resolve\n'api.kaggle.com'")
 
     for kagglehub.fill in (broken, lambda folder: (folder / "other").mkdir(parents=True)):
-        with pytest.raises(
-            DownloadError, match=r"no download from Kaggle \(.*\): run `pip install kagglehub`"
-        ) as error:
+        with pytest.raises(DownloadError, match=r"no download from Kaggle \(.*\): try again, or `curl ") as error:
             fetch_kaggle(tmp_path / "brain")
         assert "\n" not in str(error.value)
         assert f"unzip brain.zip -d {tmp_path / 'brain'}`" in str(error.value)
@@ -285,7 +283,7 @@ def test_kaggle_failures_are_one_line_and_leave_nothing(kagglehub: types.SimpleN
 
 def test_kaggle_without_the_package_or_over_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kagglehub", None)
-    with pytest.raises(DownloadError, match="kagglehub is not installed: run `pip install kagglehub`"):
+    with pytest.raises(DownloadError, match="kagglehub is not installed: `pip install kagglehub` and try again, or"):
         fetch_kaggle(tmp_path / "brain")
     (tmp_path / "brain" / "Training").mkdir(parents=True)
     with pytest.raises(DownloadError, match="is not empty, and not the data set: no images in Training/"):

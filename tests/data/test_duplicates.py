@@ -140,7 +140,7 @@ def test_groups_twins_and_counts_equal_brute_force(twins: Twins, data: st.DataOb
     assert count_pairs(twins, among, ~among) == sum(among[a] != among[b] for a, b in pairs)
 
 
-def test_published_halves_share_what_the_guide_says(real_kaggle_root: Path) -> None:
+def test_published_halves_share_what_was_measured(real_kaggle_root: Path) -> None:
     files = find_images(real_kaggle_root)
     images = np.stack([read_image(real_kaggle_root / file.name, 64) for file in files])
     hashes = []

@@ -22,6 +22,14 @@ def test_nearest_neighbour_equals_brute_force(seed: int) -> None:
     assert accuracy == pytest.approx(right / 15)
 
 
+def test_nearest_neighbour_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.random((50, 8, 8)), rng.integers(0, 3, 50), rng.random((45, 8, 8)), rng.integers(0, 3, 45)
+    whole = nearest_neighbour_accuracy(*images, side=4)
+    monkeypatch.setattr("hqcnn_lab.analysis.neighbour._BLOCK", 7)
+    assert nearest_neighbour_accuracy(*images, side=4) == whole
+
+
 def test_nearest_neighbour_compares_thumbnails() -> None:
     fine = np.indices((8, 8)).sum(0) % 2  # its 4×4 thumbnail is flat
     flat, bright = np.full((8, 8), 0.5), np.ones((8, 8))

@@ -6,7 +6,7 @@ may be.
 """
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,27 @@ _QUOTING = "a value with , = or a space in it goes in quotes: \"key='a value'\""
 _FREE_TYPES = ("trainer.devices", "optim.tau")  # a number, a list or "auto"; a number or null
 
 
-def compose(overrides: list[str]) -> DictConfig:
-    """Compose `conf/config.yaml` with command-line overrides, outside a Hydra application (a notebook, a test)."""
+def compose(overrides: list[str], name: str = "config") -> DictConfig:
+    """Compose `conf/<name>.yaml` with command-line overrides, outside a Hydra application (a notebook, a test)."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra_compose("config", overrides)
+        return hydra_compose(name, overrides)
 
 
-def check_command_line(overrides: list[str], multirun: bool = True) -> None:
-    """Raise `ConfigError` for the first wrong override; of a sweep, every swept value is tried, one key at a time."""
+def check_command_line(
+    overrides: list[str],
+    multirun: bool = True,
+    name: str = "config",
+    check: Callable[[DictConfig], None] = check,
+) -> None:
+    """Raise `ConfigError` for the first wrong override; of a sweep, every swept value is tried, one key at a time.
+
+    `name` is the file of `conf/` that the overrides are for, and `check` looks over what it composes to.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -49,10 +57,11 @@ def check_command_line(overrides: list[str], multirun: bool = True) -> None:
             raise ConfigError(f"{line}: several values need -m, which makes a sweep of them; {_QUOTING}")
     values = [list(_choices(override)) for override in parsed]
     first = [choices[0] for choices in values]
-    _check(parsed, first)
-    for index, choices in enumerate(values):
-        for choice in choices[1:]:
-            _check(parsed, [*first[:index], choice, *first[index + 1 :]])
+    jobs = [first] + [
+        [*first[:index], choice, *first[index + 1 :]] for index, choices in enumerate(values) for choice in choices[1:]
+    ]
+    for lines in jobs:
+        check(_checked(parsed, lines, name))
 
 
 def _choices(override: Any) -> Iterator[str]:
@@ -67,8 +76,8 @@ def _choices(override: Any) -> Iterator[str]:
         yield override.input_line
 
 
-def _check(parsed: list[Any], lines: list[str]) -> None:
-    """Check one job of the plan: `lines` are `parsed` with one value for each sweep."""
+def _checked(parsed: list[Any], lines: list[str], name: str) -> DictConfig:
+    """Compose one job of the plan, every key and type looked at: `lines` are `parsed` with one value for each sweep."""
     from hydra.core.override_parser.types import OverrideType
     from hydra.errors import HydraException
 
@@ -79,18 +88,18 @@ def _check(parsed: list[Any], lines: list[str]) -> None:
                 raise ConfigError(f"{line}: every group is needed; choose one of {', '.join(_options(line[1:]))}")
             _check_choice(override.key_or_group, line.split("=", 1)[1])
     try:
-        reference = compose([line for line, choice in zip(lines, is_choice, strict=True) if choice])
+        reference = compose([line for line, choice in zip(lines, is_choice, strict=True) if choice], name)
         changes = [
             o for o, choice in zip(parsed, is_choice, strict=True) if not choice and o.type == OverrideType.CHANGE
         ]
         for override in changes:
             _check_key(override.key_or_group, reference)
-        config = compose(lines)
+        config = compose(lines, name)
         for override in changes:
             _check_type(override.key_or_group, config, reference)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(first_line(error)) from None
-    check(config)
+    return config
 
 
 def _options(group: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
+from hqcnn_lab.data.split import SPLITS
 from hqcnn_lab.quantum.limits import (
     ANSATZES,
     ENCODERS,
@@ -68,7 +69,23 @@ RULES: dict[str, Rule] = {
     "dataset.image_size": Rule(lambda x: x >= 16 and x % 8 == 0, "a multiple of 8, at least 16"),
     "dataset.n_train": _at_least(40),
     "dataset.n_test": _at_least(4),
-    "dataset.split": _one_of(("official", "random")),
+    "dataset.split": _one_of(SPLITS),
+    "dataset.fold": _at_least(0),
+    "dataset.n_folds": _at_least(2),
+    "dataset.manifest": _PATH,
+    "dataset.clinical": _PATH,
+    "dataset.clinical_id": _PATH,
+    "dataset.clinical_class": _PATH,
+    "dataset.workers": _at_least(1),
+    "out": _PATH,
+    "tcia": _PATH,
+    "export.n_patients": _at_least(1),
+    "export.slices_per_series": _at_least(1),
+    "export.series_per_patient": _at_least(1),
+    "export.n_train": _at_least(4),
+    "export.n_test": _at_least(4),
+    "export.size": _at_least(16),
+    "export.seed": _at_least(0),
     "dataset.split_seed": _at_least(0),
     "dataset.val_fraction": _SHARE,
     "dataset.augment.flip": _PROBABILITY,
@@ -130,6 +147,18 @@ RULES: dict[str, Rule] = {
 
 def check(config: DictConfig) -> None:
     """Raise `ConfigError` for the first value of a composed config that cannot work: ranges, wires, files."""
+    check_values(config)
+    if config.test_checkpoint == "best" and not config.callbacks.get("best_checkpoint"):
+        raise ConfigError(
+            "test_checkpoint=best: needs callbacks.best_checkpoint, which is null; use test_checkpoint=last"
+        )
+    _check_circuit(config)
+    _check_device(config.trainer.accelerator)
+    _check_files(config)
+
+
+def check_values(config: DictConfig) -> None:
+    """Raise `ConfigError` for the first value out of its range, and for classes that no config may name."""
     for key, rule in RULES.items():
         value = select(config, key)
         if value is not None and not _holds(rule, value):
@@ -138,13 +167,6 @@ def check(config: DictConfig) -> None:
         raise ConfigError(
             f"{key}={target}: refused, a config may only build this lab's, Lightning's and torch.optim's classes"
         )
-    if config.test_checkpoint == "best" and not config.callbacks.get("best_checkpoint"):
-        raise ConfigError(
-            "test_checkpoint=best: needs callbacks.best_checkpoint, which is null; use test_checkpoint=last"
-        )
-    _check_circuit(config)
-    _check_device(config.trainer.accelerator)
-    _check_files(config)
 
 
 def _holds(rule: Rule, value: Any) -> bool:
@@ -213,15 +235,30 @@ def _check_device(accelerator: str) -> None:
 
 
 def _check_files(config: DictConfig) -> None:
-    if "root" in config.dataset:
+    dataset = config.dataset
+    if "root" in dataset:
         from hqcnn_lab.data.layout import find_images
+        from hqcnn_lab.data.rembrandt_layout import find_folders
 
-        try:
-            find_images(config.dataset.root)
-        except ValueError as error:
-            raise ConfigError(f"dataset.root={config.dataset.root}: {error}") from None
+        _hold("dataset.root", dataset.root, find_folders if "clinical" in dataset else find_images)
+    if "clinical" in dataset:
+        from hqcnn_lab.data.clinical import read_clinical
+
+        columns = (dataset.clinical_id, dataset.clinical_class)
+        _hold("dataset.clinical", dataset.clinical, lambda path: read_clinical(path, *columns))
+    if dataset.get("manifest") is not None:
+        from hqcnn_lab.data.manifest import read_manifest
+
+        _hold("dataset.manifest", dataset.manifest, read_manifest)
     if config.ckpt_path is not None:
         _check_checkpoint(config.ckpt_path, config)
+
+
+def _hold(key: str, path: str | None, read: Callable[[str | None], Any]) -> None:
+    try:
+        read(path)
+    except ValueError as error:
+        raise ConfigError(f"{key}={path}: {first_line(error)}") from None
 
 
 def _check_checkpoint(path: str, config: DictConfig) -> None:

@@ -4,14 +4,31 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from hqcnn_lab.analysis.interval import wilson_interval
-from hqcnn_lab.analysis.neighbour import nearest_neighbour_accuracy
+from hqcnn_lab.analysis.neighbour import nearest_neighbour_right
 from hqcnn_lab.callbacks import Convergence
 from hqcnn_lab.data import ImageDataModule
+from hqcnn_lab.data.audit import Audit, leak_note
+from hqcnn_lab.data.manifest import manifest_hash
 from hqcnn_lab.models import ImageClassifier
+
+
+def about_split(data: ImageDataModule, audit: Audit | None) -> dict[str, Any]:
+    """What belongs beside every score: the split, how far its test part was seen in training, and the accuracy of a
+    nearest neighbour, which learns nothing."""
+    training, test = np.concatenate([data.split.train, data.split.val]), data.split.test
+    return {
+        "split/kind": data.split_name,
+        "split/manifest": manifest_hash(data.manifest_text()),
+        "split/leak": leak_note(audit) if audit else None,
+        "baseline/nearest_neighbour_accuracy": audit.nearest_neighbour
+        if audit
+        else float(nearest_neighbour_right(data.images, data.labels, training, test).mean()),
+    }
 
 
 def after_fit(trainer: pl.Trainer, data: ImageDataModule) -> dict[str, Any]:
@@ -35,15 +52,11 @@ def after_fit(trainer: pl.Trainer, data: ImageDataModule) -> dict[str, Any]:
     }
 
 
-def after_test(trainer: pl.Trainer, model: ImageClassifier, data: ImageDataModule) -> dict[str, Any]:
-    """The test's share of the summary, beside the accuracy of a nearest neighbour, which learns nothing."""
-    seen = list(data.split.train) + list(data.split.val)
-    test = data.split.test
-    neighbour = nearest_neighbour_accuracy(data.images[seen], data.labels[seen], data.images[test], data.labels[test])
+def after_test(trainer: pl.Trainer, model: ImageClassifier) -> dict[str, Any]:
+    """The test's share of the summary."""
     return {
         **{name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")},
         "test/confusion_matrix": model.confusion_matrix,
-        "baseline/nearest_neighbour_accuracy": neighbour,
     }
 
 
@@ -53,6 +66,7 @@ def print_result(summary: dict[str, Any], folder: Path) -> None:
     low, high = wilson_interval(round(summary["test/accuracy"] * n_test), n_test)
     interval = f"{100 * low:.1f} to {100 * high:.1f}"
     rows = {
+        "split": summary["split/leak"] or f"{summary['split/kind']}, no test image seen in training",
         "test accuracy": f"{100 * summary['test/accuracy']:.2f} %  (95 % interval {interval}, {n_test} images)",
         "nearest neighbour": f"{100 * summary['baseline/nearest_neighbour_accuracy']:.2f} %  (learns nothing)",
         "test macro F1": f"{summary['test/macro_f1']:.4f}",

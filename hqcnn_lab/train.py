@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import asdict
 from typing import Any
 
 import hydra
@@ -82,15 +83,19 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
 
     from hqcnn_lab.build import build
     from hqcnn_lab.models import ImageClassifier
-    from hqcnn_lab.summary import after_fit, after_test, print_result
+    from hqcnn_lab.summary import about_split, after_fit, after_test, print_result
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
     data = build(plain["dataset"])
     data.prepare_data()
     data.setup()
+    audit = data.audit()
     for line in [*data.describe(), *(f"skipped {name}: {reason}" for name, reason in data.skipped)]:
         print(line, flush=True)
     record.write_table("skipped_files.csv", ["file", "reason"], data.skipped)
+    record.write("split_manifest.csv", data.manifest_text())
+    if audit:
+        record.write_json("audit.json", asdict(audit))
 
     model = ImageClassifier(
         model=plain["model"],
@@ -110,11 +115,11 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     callbacks = [build(spec) for spec in plain["callbacks"].values() if spec]
     trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers)
     trainer.fit(model, datamodule=data, ckpt_path=plain["ckpt_path"], weights_only=True)
-    summary = after_fit(trainer, data)
+    summary = about_split(data, audit) | after_fit(trainer, data)
     # After a fit the model holds the last epoch's weights, averaged where that is on.
     best = trainer.checkpoint_callback.best_model_path if plain["test_checkpoint"] == "best" else None
     trainer.test(model, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
-    summary |= after_test(trainer, model, data)
+    summary |= after_test(trainer, model)
     record.write_predictions(data.names, data.labels, list(data.classes), model.predictions)
     _mirror_summary(loggers, summary)
     print_result(summary, record.folder)

@@ -6,22 +6,25 @@ import torch
 _BLOCK = 1024  # images compared with all training images at a time: with 100,000 of them, 400 MiB
 
 
-def nearest_neighbour_accuracy(
-    train_images: np.ndarray, train_labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray, side: int = 32
-) -> float:
-    """Share of test images whose nearest training image (Euclidean, on `side`×`side` thumbnails) has their label.
+def nearest_neighbour_right(
+    images: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, side: int = 32
+) -> np.ndarray:
+    """Whether the nearest training image (Euclidean, on `side`×`side` thumbnails) has the label of each test image.
 
-    Put it beside every test score: where it is high, the split holds near-copies, and a model that does not beat it has
-    shown nothing. Images `[n, H, W]`; ties go to the first neighbour.
+    Put its mean, the accuracy, beside every test score: where it is high, the split holds near-copies, and a model that
+    does not beat it has shown nothing. Images `[n, H, W]`, a memory map too; `train` and `test` are indices into them,
+    the result is bool `[test]`. Ties go to the first neighbour.
     """
-    train, test = _thumbnails(train_images, side), _thumbnails(test_images, side)
-    norms = (train**2).sum(1)
-    # argmin ‖a − b‖² over b needs no ‖a‖²
-    nearest = torch.cat([torch.addmm(norms, block, train.T, alpha=-2).argmin(1) for block in test.split(_BLOCK)])
-    return float((train_labels[nearest.numpy()] == test_labels).mean())
+    thumbnails = _thumbnails(images, train, side)
+    norms = (thumbnails**2).sum(1)
+    nearest = []
+    for block in _thumbnails(images, test, side).split(_BLOCK):
+        # argmin ‖a − b‖² over b needs no ‖a‖²
+        nearest.append(torch.addmm(norms, block, thumbnails.T, alpha=-2).argmin(1))
+    return labels[train][torch.cat(nearest).numpy()] == labels[test]
 
 
-def _thumbnails(images: np.ndarray, side: int) -> torch.Tensor:
-    blocks = (images[start : start + _BLOCK] for start in range(0, len(images), _BLOCK))
+def _thumbnails(images: np.ndarray, chosen: np.ndarray, side: int) -> torch.Tensor:
+    blocks = (images[chosen[start : start + _BLOCK]] for start in range(0, len(chosen), _BLOCK))
     stacks = (torch.from_numpy(block.astype(np.float32)).unsqueeze(1) for block in blocks)
     return torch.cat([torch.nn.functional.adaptive_avg_pool2d(stack, side).flatten(1) for stack in stacks])

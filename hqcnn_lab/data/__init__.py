@@ -8,6 +8,7 @@ _HOME = {
     "KaggleDataModule": "kaggle_datamodule",
     "PhantomDataModule": "phantom_datamodule",
     "RandomAffine": "augment",
+    "RembrandtDataModule": "rembrandt_datamodule",
 }
 __all__ = list(_HOME)
 

@@ -79,12 +79,13 @@ def audit(
     """Look over `images` `[n, H, W]` in [0, 1] with what is known of each (`[n]`, "" for no half and no patient).
 
     `kind` names the split; `published` holds counts per half and class to compare with; `modes` are the files' pixel
-    formats. Every part has to hold images. No patient's id comes back: give as `files` pseudonyms where a path would
+    formats. A label of −1 is none; such an image is in no part. Every part has to hold images. No patient's id comes back: give as `files` pseudonyms where a path would
     name one.
     """
 
     def per_class(chosen: np.ndarray) -> dict[str, int]:
-        return dict(zip(classes, np.bincount(labels[chosen], minlength=len(classes)).tolist(), strict=True))
+        known = labels[chosen][labels[chosen] >= 0]
+        return dict(zip(classes, np.bincount(known, minlength=len(classes)).tolist(), strict=True))
 
     numbers = group_twins(twins)
     group_sizes = np.bincount(numbers)
@@ -189,11 +190,12 @@ def _count(twins: Twins, halves: np.ndarray, split: Split) -> Copies:
 
 
 def _conflicts(numbers: np.ndarray, labels: np.ndarray, files: Sequence[str]) -> list[list[str]]:
-    """The files of each group of copies whose images do not all have the same label."""
+    """The files of each group of copies whose images do not all have the same label, where they have one."""
     low = np.full(int(numbers.max(initial=-1)) + 1, labels.max(initial=0))
     high = np.zeros_like(low)
-    np.minimum.at(low, numbers, labels)
-    np.maximum.at(high, numbers, labels)
+    known = labels >= 0
+    np.minimum.at(low, numbers[known], labels[known])
+    np.maximum.at(high, numbers[known], labels[known])
     return [[files[i] for i in np.flatnonzero(numbers == number)] for number in np.flatnonzero(low < high)]
 
 
@@ -201,16 +203,11 @@ def _neighbour_accuracy(
     images: np.ndarray, labels: np.ndarray, twins: Twins, training: np.ndarray, test: np.ndarray
 ) -> tuple[float, float | None]:
     """The nearest neighbour's accuracy on the test part, and on its images that have no copy in `training`."""
-    from hqcnn_lab.analysis.neighbour import nearest_neighbour_accuracy  # torch: not needed to read an audit
+    from hqcnn_lab.analysis.neighbour import nearest_neighbour_right  # torch: not needed to read an audit
 
-    seen = np.isin(np.arange(len(labels)), training)
-    twin = has_twin(twins, seen)[test]
-    given = images[training], labels[training]
-    with_twin, without = (
-        nearest_neighbour_accuracy(*given, images[part], labels[part]) if len(part) else None
-        for part in (test[twin], test[~twin])
-    )
-    return float((with_twin or 0) * twin.mean() + (without or 0) * (1 - twin.mean())), without
+    right = nearest_neighbour_right(images, labels, training, test)
+    alone = ~has_twin(twins, np.isin(np.arange(len(labels)), training))[test]
+    return float(right.mean()), float(right[alone].mean()) if alone.any() else None
 
 
 def _listed(counts: Mapping[str, int]) -> str:

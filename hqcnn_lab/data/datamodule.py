@@ -1,7 +1,5 @@
 """What every data set shares: batches from one array, shuffled reproducibly, augmented on the device."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,8 +8,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from hqcnn_lab.data.audit import Audit
 from hqcnn_lab.data.augment import RandomAffine
 from hqcnn_lab.data.layout import CLASSES
+from hqcnn_lab.data.manifest import manifest_hash, manifest_text
 from hqcnn_lab.data.split import Split
 
 Batch = dict[str, torch.Tensor]
@@ -57,11 +57,13 @@ class EpochShuffle(Sampler[int]):
 class ImageDataModule(pl.LightningDataModule):
     """A data set held as one array `images` with `labels`, `names` and a `split`; a subclass fills them in `setup`.
 
-    `classes` is the order of the labels. `skipped` lists files that could not be read, each with the reason.
-    `describe()` says in lines of text what was found.
+    `classes` is the order of the labels. `contents` and `frames` tell which image it is whatever its name: a hash of the
+    file, and the number of the image in it. `skipped` lists files that could not be read, each with the reason.
+    `split_name` is what to call the split beside a score.
     """
 
     classes = CLASSES
+    split_name = "phantom"
 
     def __init__(self, batch_size: int, augment: dict[str, float] | None, seed: int) -> None:
         super().__init__()
@@ -70,6 +72,8 @@ class ImageDataModule(pl.LightningDataModule):
         self.images: np.ndarray
         self.labels: np.ndarray
         self.names: list[str]
+        self.contents: list[str]
+        self.frames: list[str]
         self.split: Split
         self.skipped: list[tuple[str, str]] = []
 
@@ -84,9 +88,20 @@ class ImageDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must find again: the images of each part, by name, and the seed that shuffles them."""
-        parts = [[self.names[i] for i in indices] for indices in self.split]
-        listing = json.dumps([parts, list(self.images.shape[1:])])
-        return {"images": hashlib.sha256(listing.encode()).hexdigest(), "seed": self.seed}
+        return {"images": manifest_hash(self.manifest_text()), "size": self.images.shape[1], "seed": self.seed}
+
+    def manifest_text(self) -> str:
+        """The split as a table, an image a line, that `dataset.manifest` follows."""
+        known = (self.names, self.frames, self.contents, self.labels, self.classes, self.manifest_groups())
+        return manifest_text(self.split, *known)
+
+    def manifest_groups(self) -> list[str]:
+        """What the split keeps together, for each image."""
+        return [""] * len(self.names)
+
+    def audit(self) -> Audit | None:
+        """What was found on looking over the data and the split; None where there is nothing to look for."""
+        return None
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to go on training with other images: those now in test may have been trained on."""

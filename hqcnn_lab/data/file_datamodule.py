@@ -25,6 +25,7 @@ class FileDataModule(ImageDataModule):
 
     After `setup`, an entry for each image: `records`, `patients` ("" unknown), `halves` ("" none) and `groups`, the
     numbers of the groups of copies that `twins` make. An image without a label has label −1 and is in no part.
+    `skipped_files` and `left_out` name files as the disk does: not for records, where a path may name a patient.
     """
 
     published: dict[str, dict[str, int]] | None = None
@@ -53,6 +54,8 @@ class FileDataModule(ImageDataModule):
         self.halves: np.ndarray
         self.groups: np.ndarray
         self.twins: Twins
+        self.skipped_files: list[tuple[str, str]] = []
+        self.left_out: list[tuple[str, str]] = []
 
     def list_files(self) -> tuple[list[list[File]], Reader, str]:
         """Files in tasks, what reads a task, and the name of its recipe. Raises `ValueError` where there are none."""
@@ -91,10 +94,8 @@ class FileDataModule(ImageDataModule):
         self.names = [self.public_name(record, salt) for record in self.records]
         self.contents = [record.content for record in self.records]
         self.frames = [str(record.frame) for record in self.records]
-        self.skipped, self.left_out = (
-            [(self.public_file(file, salt), reason) for file, reason in kind]
-            for kind in (cached.skipped, cached.left_out)
-        )
+        self.skipped_files, self.left_out = cached.skipped, cached.left_out
+        self.skipped = [(self.public_file(file, salt), reason) for file, reason in cached.skipped]
         self.twins = _find_twins(cached)
         self.groups = group_twins(self.twins)
         self.split = self._cut()

@@ -6,35 +6,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hqcnn_lab.analysis.interval import wilson_interval
-from hqcnn_lab.analysis.neighbour import nearest_neighbour_accuracy
+from hqcnn_lab.analysis.neighbour import nearest_neighbour_right
 
 
 @given(st.integers(0, 2**31))
 def test_nearest_neighbour_equals_brute_force(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    train, test = rng.random((20, 8, 8)), rng.random((15, 8, 8))
-    train_labels, test_labels = rng.integers(0, 3, 20), rng.integers(0, 3, 15)
-    right = 0
-    for image, label in zip(test, test_labels, strict=True):
-        distances = [((image - other).astype(np.float32) ** 2).sum() for other in train]
-        right += train_labels[int(np.argmin(distances))] == label
-    accuracy = nearest_neighbour_accuracy(train, train_labels, test, test_labels, side=8)
-    assert accuracy == pytest.approx(right / 15)
+    images, labels = rng.random((40, 8, 8)), rng.integers(0, 3, 40)
+    train, test = np.split(rng.permutation(40)[:35], [20])
+    right = []
+    for i in test:
+        distances = [((images[i] - images[j]).astype(np.float32) ** 2).sum() for j in train]
+        right.append(labels[train[int(np.argmin(distances))]] == labels[i])
+    assert nearest_neighbour_right(images, labels, train, test, side=8).tolist() == right
 
 
 def test_nearest_neighbour_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
-    images = rng.random((50, 8, 8)), rng.integers(0, 3, 50), rng.random((45, 8, 8)), rng.integers(0, 3, 45)
-    whole = nearest_neighbour_accuracy(*images, side=4)
+    known = rng.random((95, 8, 8)), rng.integers(0, 3, 95), np.arange(50), np.arange(50, 95)
+    whole = nearest_neighbour_right(*known, side=4)
     monkeypatch.setattr("hqcnn_lab.analysis.neighbour._BLOCK", 7)
-    assert nearest_neighbour_accuracy(*images, side=4) == whole
+    np.testing.assert_array_equal(nearest_neighbour_right(*known, side=4), whole)
 
 
 def test_nearest_neighbour_compares_thumbnails() -> None:
     fine = np.indices((8, 8)).sum(0) % 2  # its 4×4 thumbnail is flat
     flat, bright = np.full((8, 8), 0.5), np.ones((8, 8))
-    train, labels = np.stack([flat, bright]), np.array([0, 1])
-    assert nearest_neighbour_accuracy(train, labels, fine[None].astype(float), np.array([0]), side=4) == 1
+    images, labels = np.stack([flat, bright, fine]), np.array([0, 1, 0])
+    assert nearest_neighbour_right(images, labels, np.array([0, 1]), np.array([2]), side=4).tolist() == [True]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,156 @@
+"""Download, decode and audit a data set, or export the phantom: `python -m hqcnn_lab.prepare --help`."""
+
+import argparse
+import json
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NoReturn
+
+from omegaconf import DictConfig, OmegaConf
+
+from hqcnn_lab.config import check_command_line, compose
+from hqcnn_lab.rules import ConfigError, check_values, first_line
+
+DESCRIPTION = """\
+Prepare a data set before training: download it where its folder is absent, decode it once into the cache that all runs
+share, and look it over: counts, copies, patients on two sides, what gives the class away. Or export the phantom.
+
+  python -m hqcnn_lab.prepare dataset=kaggle dataset.root=brain          decode and audit; download if brain/ is absent
+  python -m hqcnn_lab.prepare dataset=kaggle dataset.root=brain dataset.split=grouped out=audit
+  python -m hqcnn_lab.prepare dataset=rembrandt dataset.root=rembrandt dataset.clinical=clinical.csv
+  python -m hqcnn_lab.prepare dataset=rembrandt dataset.root=rembrandt dataset.clinical=clinical.csv tcia=list.tcia
+  python -m hqcnn_lab.prepare dataset=phantom export=dicom out=tree      or export=kaggle: the phantom in a real layout
+
+An interrupted download or decoding goes on where it stopped. Where the data come from, and what is read: docs/data.md.
+"""
+_N_LISTED = 20  # files of each kind
+
+
+class PrepareError(RuntimeError):
+    """What was asked for cannot be done; the message is one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(1, f"error: {message} (--help lists what there is)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prepare what the command line asks for; a wrong one is answered in one line, with exit status 1."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="python -m hqcnn_lab.prepare", description=DESCRIPTION, formatter_class=formatter)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="every key, with its default:")
+    parser.epilog = OmegaConf.to_yaml(compose([], "prepare"))
+    overrides = parser.parse_args(argv).overrides
+    try:
+        check_command_line(overrides, multirun=False, name="prepare", check=check_values)
+        config = compose(overrides, "prepare")
+        if config.export.layout:
+            _export(config)
+        else:
+            _prepare(config)
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; the same command goes on where this one stopped")
+    except (ConfigError, OSError, PrepareError) as error:
+        sys.exit(f"error: {first_line(error)}")
+
+
+def _export(config: DictConfig) -> None:
+    from hqcnn_lab.data.export import export_dicom, export_kaggle
+
+    if not config.dataset._target_.endswith("PhantomDataModule"):
+        raise ConfigError("export: only the phantom can be exported; leave out dataset=")
+    if config.out is None:
+        raise ConfigError(f"out=null: export={config.export.layout} needs a new folder, out=…")
+    options: dict[str, Any] = OmegaConf.to_container(config.export, resolve=True)
+    layout = options.pop("layout")
+    try:
+        out = {"dicom": export_dicom, "kaggle": export_kaggle}[layout](config.out, **options)
+    except ValueError as error:
+        raise ConfigError(f"export={layout}: {first_line(error)}") from None
+    print(f"written to {out}")
+    if layout == "dicom":
+        print(f"use it: dataset=rembrandt dataset.root={out} dataset.clinical={out / 'clinical.csv'}")
+    else:
+        print(f"use it: dataset=kaggle dataset.root={out}")
+
+
+def _prepare(config: DictConfig) -> None:
+    from hqcnn_lab.build import build
+    from hqcnn_lab.data.audit import describe
+    from hqcnn_lab.data.cache import CacheError
+    from hqcnn_lab.data.datamodule import UnusableData
+
+    out = None if config.out is None else Path(config.out).expanduser()
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"out={out}: is there already and not empty; nothing is ever overwritten")
+    if "root" in config.dataset:
+        _download(config)
+    try:
+        data = build(OmegaConf.to_container(config.dataset, resolve=True))
+        data.prepare_data()
+        data.setup()
+    except (CacheError, UnusableData) as error:
+        raise PrepareError(first_line(error)) from None
+    audit = data.audit()
+    lines = describe(audit) if audit else data.describe()
+    print("\n".join([*lines, *_not_used(data)]), flush=True)
+    if out is not None:
+        _write(out, data, audit)
+
+
+def _download(config: DictConfig) -> None:
+    """Where the root is absent or empty, and where a manifest says what should be in it."""
+    from hqcnn_lab.data.download import DownloadError, fetch_kaggle, fetch_rembrandt
+
+    root, is_rembrandt = config.dataset.root, "clinical" in config.dataset
+    if root is None:
+        raise ConfigError("dataset.root=null: not set; give the folder of the data, or a new one to download to")
+    if config.tcia is not None and not is_rembrandt:
+        raise ConfigError(f"tcia={config.tcia}: is for dataset=rembrandt")
+    path = Path(root).expanduser()
+    is_absent = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if is_rembrandt and config.dataset.clinical is None:
+        raise ConfigError("dataset.clinical=null: not set; give the table that tells patients' classes: docs/data.md")
+    try:
+        if is_rembrandt and (is_absent or config.tcia is not None):
+            fetch_rembrandt(path, config.tcia)
+        elif is_absent:
+            fetch_kaggle(path)
+    except DownloadError as error:
+        raise PrepareError(f"dataset.root={root}: {first_line(error)}") from None
+
+
+def _not_used(data: Any) -> list[str]:
+    """What gave no image, or one without a label; on the terminal alone with the names that the disk knows it by."""
+    lines = []
+    for reason, n in Counter(reason for _, reason in getattr(data, "left_out", [])).most_common():
+        lines.append(f"left out: {n} files, {reason}")
+    unlabelled = getattr(data, "unlabelled", {})
+    lines += [f"no label: {patient}, {reason}" for patient, reason in unlabelled.items()]
+    skipped = getattr(data, "skipped_files", data.skipped)
+    lines += [f"skipped {name}: {reason}" for name, reason in skipped[:_N_LISTED]]
+    if len(skipped) > _N_LISTED:
+        lines.append(f"skipped {len(skipped) - _N_LISTED} files more")
+    return lines
+
+
+def _write(out: Path, data: Any, audit: Any) -> None:
+    scratch = out.with_name(f"{out.name}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    (scratch / "split_manifest.csv").write_text(data.manifest_text(), encoding="utf-8")
+    if audit:
+        (scratch / "audit.json").write_text(json.dumps(asdict(audit), indent=2) + "\n")
+    if out.exists():
+        out.rmdir()
+    scratch.rename(out)
+    print(f"written to {out}")
+
+
+if __name__ == "__main__":
+    main()

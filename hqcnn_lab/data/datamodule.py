@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hqcnn_lab.data.augment import RandomAffine
+from hqcnn_lab.data.augment import Augment
 from hqcnn_lab.data.layout import CLASSES
 from hqcnn_lab.data.split import Split
 
@@ -66,7 +66,7 @@ class ImageDataModule(pl.LightningDataModule):
     def __init__(self, batch_size: int, augment: dict[str, float] | None, seed: int) -> None:
         super().__init__()
         self.batch_size, self.seed = batch_size, seed
-        self.augment = RandomAffine(**augment) if augment else None
+        self.augment = Augment(**augment) if augment else None
         self.images: np.ndarray
         self.labels: np.ndarray
         self.names: list[str]
@@ -129,7 +129,7 @@ class ImageDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment on the device, in training only."""
         if self.augment and self.trainer and self.trainer.training:
-            batch["image"] = self.augment(batch["image"])
+            batch = self.augment(batch)
         return batch
 
 

@@ -71,6 +71,7 @@ RULES: dict[str, Rule] = {
     "dataset.split": _one_of(("official", "random")),
     "dataset.split_seed": _at_least(0),
     "dataset.val_fraction": _SHARE,
+    "dataset.balance": _one_of(("sampler", "loss")),
     "dataset.augment.flip": _PROBABILITY,
     "dataset.augment.degrees": _between(0, 181),
     "dataset.augment.shift": _between(0, 1),

@@ -31,8 +31,9 @@ class KaggleDataModule(ImageDataModule):
         batch_size: int = 64,
         augment: dict[str, float] | None = None,
         seed: int = 0,
+        balance: str | None = None,
     ) -> None:
-        super().__init__(batch_size, augment, seed)
+        super().__init__(batch_size, augment, seed, balance)
         self.root, self.split_kind = Path(root).expanduser(), split
         self.val_fraction, self.split_seed = val_fraction, split_seed
         self.image_size, self.cache_dir = image_size, Path(cache_dir)

@@ -44,5 +44,5 @@ def test_an_argument_that_a_class_refuses_is_named() -> None:
 def test_own_and_library_classes_are_built_with_plain_arguments() -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
     assert isinstance(build({"_target_": "torch.optim.SGD", "lr": 0.1}, [parameter]), torch.optim.SGD)
-    affine = build({"_target_": "hqcnn_lab.data.RandomAffine", "degrees": 3})
-    assert affine.degrees == 3
+    augment = build({"_target_": "hqcnn_lab.data.Augment", "degrees": 3})
+    assert augment.degrees == 3

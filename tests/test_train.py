@@ -96,11 +96,19 @@ def test_gvco_controls_stay_in_their_bounds(run: Path) -> None:
     assert all(0.85 - 1e-6 <= momentum <= 0.96 + 1e-6 for momentum in momenta)
 
 
-@pytest.mark.parametrize("optim", ["gvco", "adam", "sgd"])
-def test_resumed_run_equals_an_uninterrupted_one(optim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+AUGMENT_ALL = [f"dataset.augment.{amount}" for amount in ("intensity=0.3", "noise=0.1", "cutout=0.3", "mixup=0.4")]
+
+
+@pytest.mark.parametrize(
+    "chosen", [["gvco"], ["adam", "dataset.balance=loss"], ["sgd", "dataset.balance=sampler", *AUGMENT_ALL]]
+)
+def test_resumed_run_equals_an_uninterrupted_one(
+    chosen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Regression: Lightning makes the first iterator after a resume before it tells the sampler the epoch, and dropout
     # and augmentation drew on whatever the generator had come to.
-    overrides = [f"optim={optim}", "trainer.max_epochs=4", "trainer.log_every_n_steps=2", "test_checkpoint=best"]
+    overrides = [f"optim={chosen[0]}", *chosen[1:]]
+    overrides += ["trainer.max_epochs=4", "trainer.log_every_n_steps=2", "test_checkpoint=best"]
     train(tiny_config(tmp_path / "whole", *overrides))
     with monkeypatch.context() as patch:
         patch.setattr(Convergence, "on_train_epoch_start", _interrupt_at_epoch_2)
@@ -290,23 +298,6 @@ def test_training_images_are_augmented_and_no_others(tmp_path: Path, monkeypatch
     assert all(seen["validating"] + seen["testing"])
 
 
-def test_label_smoothing_reaches_the_loss() -> None:
-    model, batch = (
-        small_classifier(label_smoothing=0.3),
-        {"image": torch.rand(8, 1, 16, 16), "label": torch.arange(8) % 4},
-    )
-    model.log = lambda *_, **__: None
-    model.eval()
-    expected = torch.nn.functional.cross_entropy(model(batch["image"]), batch["label"], label_smoothing=0.3)
-    torch.testing.assert_close(model.training_step(batch, 0), expected)
-
-
-def small_classifier(**options: object) -> ImageClassifier:
-    config = OmegaConf.to_container(tiny_config(Path("unused")), resolve=True)
-    parts = {name: config[name] for name in ("model", "optim", "scheduler")}
-    return ImageClassifier(**parts, classes=["a", "b", "c", "d"], image_size=16, **options)
-
-
 def test_nearest_neighbour_is_sought_among_training_images_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -329,3 +320,26 @@ def test_nearest_neighbour_is_sought_among_training_images_alone(
 def test_debug_trainer_looks_at_every_stage(tmp_path: Path) -> None:
     train(tiny_config(tmp_path / "run", "trainer=debug", "trainer.max_epochs=1", "model=cnn"))
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["params/quantum"] == 0
+
+
+@pytest.mark.parametrize("balance", ["sampler", "loss"])
+def test_everything_on_trains_to_a_complete_record(
+    balance: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    step = ImageClassifier.training_step
+
+    def watched(self: ImageClassifier, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+        seen.append((set(batch), self.class_weights))
+        return step(self, batch, index)
+
+    monkeypatch.setattr(ImageClassifier, "training_step", watched)
+    overrides = ["trainer=debug", "trainer.max_epochs=1", f"dataset.balance={balance}", *AUGMENT_ALL]
+    train(tiny_config(tmp_path / "run", *overrides))
+    assert seen
+    for keys, weights in seen:
+        assert {"share", "mixed_label"} <= keys
+        assert (weights is None) == (balance == "sampler")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert 0 < summary["train/loss"] < 10
+    assert summary["val/loss"] > 0

@@ -4,10 +4,10 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "Augment": "augment",
     "ImageDataModule": "datamodule",
     "KaggleDataModule": "kaggle_datamodule",
     "PhantomDataModule": "phantom_datamodule",
-    "RandomAffine": "augment",
     "RembrandtDataModule": "rembrandt_datamodule",
 }
 __all__ = list(_HOME)

@@ -1,5 +1,6 @@
 """What every data set shares: batches from one array, shuffled reproducibly, augmented on the device."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hqcnn_lab.data.audit import Audit
-from hqcnn_lab.data.augment import RandomAffine
+from hqcnn_lab.data.augment import Augment
 from hqcnn_lab.data.layout import CLASSES
 from hqcnn_lab.data.manifest import manifest_hash, manifest_text
 from hqcnn_lab.data.split import Split
@@ -54,21 +55,49 @@ class EpochShuffle(Sampler[int]):
         return iter(np.random.default_rng([self.seed, self.epoch()]).permutation(self.length).tolist())
 
 
+class BalancedShuffle(EpochShuffle):
+    """As `EpochShuffle`, of as many positions, but every class equally often: rare ones repeat, common ones take turns.
+
+    Within an epoch no image comes again before every other of its class has come. Where the number of classes does not
+    divide the length, the first classes have one image more.
+    """
+
+    def __init__(self, labels: np.ndarray, seed: int, epoch: Callable[[], int]) -> None:
+        super().__init__(len(labels), seed, epoch)
+        self.members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self.seed, self.epoch()])
+        n = math.ceil(self.length / len(self.members))
+        rounds = [np.tile(members, (math.ceil(n / len(members)), 1)) for members in self.members]
+        columns = [rng.permuted(members, axis=1).ravel()[:n] for members in rounds]
+        return iter(rng.permutation(np.stack(columns, axis=1).ravel()[: self.length]).tolist())
+
+
 class ImageDataModule(pl.LightningDataModule):
     """A data set held as one array `images` with `labels`, `names` and a `split`; a subclass fills them in `setup`.
 
     `classes` is the order of the labels. `contents` and `frames` tell which image it is whatever its name: a hash of the
     file, and the number of the image in it. `skipped` lists files that could not be read, each with the reason.
-    `split_name` is what to call the split beside a score.
+    `split_name` is what to call the split beside a score. `balance` is for classes of unequal size: "sampler" draws every
+    class equally often in an epoch, "loss" has the classifier weight its training loss by `class_weights`.
     """
 
     classes = CLASSES
     split_name = "phantom"
 
-    def __init__(self, batch_size: int, augment: dict[str, float] | None, seed: int) -> None:
+    def __init__(
+        self,
+        batch_size: int = 64,
+        augment: dict[str, float] | None = None,
+        seed: int = 0,
+        balance: str | None = None,
+    ) -> None:
         super().__init__()
-        self.batch_size, self.seed = batch_size, seed
-        self.augment = RandomAffine(**augment) if augment else None
+        if balance not in (None, "sampler", "loss"):
+            raise ValueError(f"balance={balance}: must be sampler, loss or None")
+        self.batch_size, self.seed, self.balance = batch_size, seed, balance
+        self.augment = Augment(**augment) if augment else None
         self.images: np.ndarray
         self.labels: np.ndarray
         self.names: list[str]
@@ -115,10 +144,21 @@ class ImageDataModule(pl.LightningDataModule):
         parts = zip(self.split._fields, self.split, strict=True)
         return [", ".join(f"{len(indices)} {part}" for part, indices in parts) + " images"]
 
+    @property
+    def class_weights(self) -> torch.Tensor | None:
+        """`[n_classes]`, inverse to the frequencies in the training part, of mean 1 over its images; or None."""
+        if self.balance != "loss":
+            return None
+        counts = np.bincount(self.labels[self.split.train], minlength=len(self.classes))
+        return torch.from_numpy(counts.sum() / (len(counts) * counts)).float()
+
     def train_dataloader(self) -> DataLoader:
         """Shuffled by `(seed, epoch)`; a last batch that is not full is left out, unless it is the only one."""
         dataset = ArrayDataset(self.images, self.labels, self.split.train)
-        shuffle = EpochShuffle(len(dataset), self.seed, lambda: self.trainer.current_epoch if self.trainer else 0)
+        if self.balance == "sampler":
+            shuffle = BalancedShuffle(self.labels[self.split.train], self.seed, self._epoch)
+        else:
+            shuffle = EpochShuffle(len(dataset), self.seed, self._epoch)
         return DataLoader(
             dataset,
             self.batch_size,
@@ -129,6 +169,9 @@ class ImageDataModule(pl.LightningDataModule):
             # augmentation.
             generator=torch.Generator(),
         )
+
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
 
     def val_dataloader(self) -> DataLoader:
         """In order."""
@@ -144,7 +187,7 @@ class ImageDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment on the device, in training only."""
         if self.augment and self.trainer and self.trainer.training:
-            batch["image"] = self.augment(batch["image"])
+            batch = self.augment(batch)
         return batch
 
 

@@ -28,8 +28,9 @@ class PhantomDataModule(ImageDataModule):
         batch_size: int = 64,
         augment: dict[str, float] | None = None,
         seed: int = 0,
+        balance: str | None = None,
     ) -> None:
-        super().__init__(batch_size, augment, seed)
+        super().__init__(batch_size, augment, seed, balance)
         self.n_train, self.n_test = n_train, n_test
         self.val_fraction, self.split_seed, self.image_size = val_fraction, split_seed, image_size
 

@@ -31,6 +31,10 @@ class ImageClassifier(pl.LightningModule):
     class against the rest, macro) and `recall/<class>`. After a test, `predictions` holds `index [N]` and
     `probabilities [N, n_classes]`, and `confusion_matrix [n_classes, n_classes]` counts true (row) against predicted
     (column).
+
+    `train/loss` is what is minimized: smoothed, mixed where a batch brings `share` and `mixed_label` (see `Augment`),
+    and weighted where the data module has `class_weights`. Validation and test loss is plain cross entropy.
+    `train/accuracy` asks for `label`, of a mixed image the label of its larger part.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class ImageClassifier(pl.LightningModule):
             },
             compute_groups=False,
         )
+        # No buffer: a weight average would average it, and a checkpoint keep it.
+        self.class_weights: Tensor | None = None
         self.train_accuracy = MulticlassAccuracy(n, average="micro")
         self.scores = torch.nn.ModuleDict({"val_scores": scores.clone(), "test_scores": scores.clone()})
         self.predictions: dict[str, Tensor] = {}
@@ -67,14 +73,33 @@ class ImageClassifier(pl.LightningModule):
         """Logits `[B, n_classes]` of images `[B, 1, H, W]` in [0, 1]."""
         return self.net(images)
 
+    def on_train_start(self) -> None:
+        """Take over the data module's class weights, once the device is known."""
+        weights = getattr(self.trainer.datamodule, "class_weights", None)
+        self.class_weights = None if weights is None else weights.to(self.device)
+
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         logits = self(batch["image"]).float()
-        loss = F.cross_entropy(logits, batch["label"], label_smoothing=self.hparams.label_smoothing)
+        loss = self._training_loss(logits, batch)
         self.train_accuracy(logits.detach(), batch["label"])
         # sync_dist: every process of a distributed run logs the mean over all of them.
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
+
+    def _training_loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        if self.class_weights is None and "share" not in batch:
+            # The two ways round differently; this one is that of the runs that are published.
+            return F.cross_entropy(logits, batch["label"], label_smoothing=self.hparams.label_smoothing)
+        loss = self._losses(logits, batch["label"])
+        if "share" in batch:
+            loss = torch.lerp(self._losses(logits, batch["mixed_label"]), loss, batch["share"])
+        return loss.mean()
+
+    def _losses(self, logits: Tensor, label: Tensor) -> Tensor:
+        """Weighted by each image's class, `[B]`; torch's own `weight` would take each batch's weights to mean 1."""
+        loss = F.cross_entropy(logits, label, label_smoothing=self.hparams.label_smoothing, reduction="none")
+        return loss if self.class_weights is None else loss * self.class_weights[label]
 
     def on_train_epoch_end(self) -> None:
         """Stop a run whose loss is no longer a number; it could only go on logging nonsense."""

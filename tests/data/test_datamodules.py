@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hqcnn_lab.data import KaggleDataModule, PhantomDataModule, RandomAffine
+from hqcnn_lab.data import KaggleDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import EpochShuffle, UnusableData
 from hqcnn_lab.data.layout import CLASSES, PUBLISHED, find_images
 from hqcnn_lab.data.reading import read_image
@@ -73,36 +73,6 @@ def test_phantom_is_the_same_every_time_and_its_sides_differ() -> None:
     assert one.images.shape == (56, 32, 32)
     assert len({image.tobytes() for image in one.images}) == 56  # nothing of the test side is in the training side
     assert len(one.split.test) == 16
-
-
-def test_augmentation_moves_images_and_its_zero_leaves_them() -> None:
-    images = torch.rand(6, 1, 32, 32)
-    still = RandomAffine(flip=0, degrees=0, shift=0, scale=0)(images)
-    torch.testing.assert_close(still, images, atol=1e-5, rtol=0)
-    mirrored = RandomAffine(flip=1, degrees=0, shift=0, scale=0)(images)
-    torch.testing.assert_close(mirrored, images.flip(-1), atol=1e-5, rtol=0)
-    moved = RandomAffine(flip=0.5)(images)
-    assert not torch.allclose(moved, images, atol=0.1)
-
-
-def test_augmentation_amounts_are_what_they_say() -> None:
-    dot = torch.zeros(2000, 1, 33, 33)
-    dot[:, 0, 16, 26] = 1  # ten pixels right of the centre
-    torch.manual_seed(0)
-
-    def position(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        weight, axis = images[:, 0] / images[:, 0].sum((1, 2), keepdim=True), torch.arange(33) - 16.0
-        return (weight.sum(1) * axis).sum(1), (weight.sum(2) * axis).sum(1)
-
-    x, y = position(RandomAffine(flip=0, degrees=15, shift=0, scale=0)(dot))
-    angle = torch.rad2deg(torch.atan2(y, x)).abs()
-    assert 13 < angle.max() < 17
-    x, y = position(RandomAffine(flip=0, degrees=0, shift=0.08, scale=0)(dot))
-    assert 0.07 * 33 < (x - 10).abs().max() < 0.09 * 33
-    assert 0.07 * 33 < y.abs().max() < 0.09 * 33
-    x, _ = position(RandomAffine(flip=0, degrees=0, shift=0, scale=0.12)(dot))
-    assert 10.8 < x.max() < 11.6
-    assert 8.4 < x.min() < 9.2
 
 
 def test_a_class_without_an_image_left_is_refused(kaggle_root: Path, tmp_path: Path) -> None:

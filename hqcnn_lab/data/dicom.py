@@ -81,7 +81,7 @@ def pixel_digest(pixels: np.ndarray) -> str:
     """Return 32 hex digits of a SHA-256 over a gray image, equal for equal shapes and values of whatever depth."""
     kind = "<f4"
     if pixels.dtype.kind in "iub":
-        sixteen = pixels.dtype in (np.uint8, np.uint16) or (pixels.min() >= 0 and pixels.max() < 2**16)
+        sixteen = pixels.dtype == np.uint16 or (pixels.min() >= 0 and pixels.max() < 2**16)
         kind = "<u2" if sixteen else "<i8"
     digest = hashlib.sha256(f"{pixels.shape[0]}×{pixels.shape[1]} {kind}".encode())
     digest.update(np.ascontiguousarray(pixels, kind))

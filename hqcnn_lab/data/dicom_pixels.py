@@ -210,8 +210,10 @@ def _decoded(elements: Elements, form: PixelFormat) -> Iterator[np.ndarray]:
                 f"the {name} stream holds {columns}×{rows} pixels of {samples} × {precision} bits, "
                 f"not {form.columns}×{form.rows} of {form.samples} × {form.stored}"
             )
-        # An RGB stream without Adobe's marker says nowhere that it is RGB; the decoder would take it for YCbCr.
-        untold = elements.syntax in JPEG and form.colours == "RGB" and b"Adobe" not in frame[:4096]
+        # An RGB stream need not say that it is RGB; the decoder would take it for YCbCr, as Adobe's marker may call it.
+        adobe = frame.find(b"Adobe", 0, 4096)
+        is_ycc = adobe >= 0 and frame[adobe + 11 : adobe + 12] in (b"\1", b"\2")
+        untold = elements.syntax in JPEG and form.colours == "RGB" and not is_ycc
         pixels = decode(frame, colorspace="RGB", outcolorspace="RGB") if untold else decode(frame)
         pixels = np.asarray(pixels)
         kind = np.dtype(f"{'i' if form.signed else 'u'}{pixels.dtype.itemsize}")

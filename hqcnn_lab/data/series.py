@@ -155,10 +155,11 @@ def _percentiles(images: list[np.ndarray]) -> tuple[float, float]:
 
 
 def _scaled(pixels: np.ndarray, low: float, high: float, size: int) -> np.ndarray:
-    scaled = pixels.astype(np.float32)
-    scaled -= np.float32(low)
-    scaled *= np.float32(1 / (high - low))
-    return shrink(np.clip(scaled, 0, 1, out=scaled), size).astype(np.float16)
+    clipped = pixels.astype(np.float32)
+    np.clip(clipped, np.float32(low), np.float32(high), out=clipped)
+    # Scaled once it is small: the filter's weights sum to one, so the order of the two does not matter.
+    scaled = (shrink(clipped, size) - np.float32(low)) * np.float32(1 / (high - low))
+    return np.clip(scaled, 0, 1).astype(np.float16)
 
 
 def _stack(images: Iterable[np.ndarray], size: int) -> np.ndarray:

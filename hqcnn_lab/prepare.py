@@ -4,7 +4,6 @@ import argparse
 import json
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +26,6 @@ share, and look it over: counts, copies, patients on two sides, what gives the c
 
 An interrupted download or decoding goes on where it stopped. Where the data come from, and what is read: docs/data.md.
 """
-_N_LISTED = 20  # files of each kind
 
 
 class PrepareError(RuntimeError):
@@ -98,7 +96,7 @@ def _prepare(config: DictConfig) -> None:
         raise PrepareError(first_line(error)) from None
     audit = data.audit()
     lines = describe(audit) if audit else data.describe()
-    print("\n".join([*lines, *_not_used(data)]), flush=True)
+    print("\n".join([*lines, *data.not_used()]), flush=True)
     if out is not None:
         _write(out, data, audit)
 
@@ -123,20 +121,6 @@ def _download(config: DictConfig) -> None:
             fetch_kaggle(path)
     except DownloadError as error:
         raise PrepareError(f"dataset.root={root}: {first_line(error)}") from None
-
-
-def _not_used(data: Any) -> list[str]:
-    """What gave no image, or one without a label; on the terminal alone with the names that the disk knows it by."""
-    lines = []
-    for reason, n in Counter(reason for _, reason in getattr(data, "left_out", [])).most_common():
-        lines.append(f"left out: {n} files, {reason}")
-    unlabelled = getattr(data, "unlabelled", {})
-    lines += [f"no label: {patient}, {reason}" for patient, reason in unlabelled.items()]
-    skipped = getattr(data, "skipped_files", data.skipped)
-    lines += [f"skipped {name}: {reason}" for name, reason in skipped[:_N_LISTED]]
-    if len(skipped) > _N_LISTED:
-        lines.append(f"skipped {len(skipped) - _N_LISTED} files more")
-    return lines
 
 
 def _write(out: Path, data: Any, audit: Any) -> None:

@@ -17,11 +17,10 @@ def nearest_neighbour_right(
     """
     thumbnails = _thumbnails(images, train, side)
     norms = (thumbnails**2).sum(1)
-    nearest = []
-    for block in _thumbnails(images, test, side).split(_BLOCK):
-        # argmin ‖a − b‖² over b needs no ‖a‖²
-        nearest.append(torch.addmm(norms, block, thumbnails.T, alpha=-2).argmin(1))
-    return labels[train][torch.cat(nearest).numpy()] == labels[test]
+    blocks = _thumbnails(images, test, side).split(_BLOCK)
+    # argmin ‖a − b‖² over b needs no ‖a‖²
+    nearest = torch.cat([torch.addmm(norms, block, thumbnails.T, alpha=-2).argmin(1) for block in blocks])
+    return labels[train][nearest.numpy()] == labels[test]
 
 
 def _thumbnails(images: np.ndarray, chosen: np.ndarray, side: int) -> torch.Tensor:

@@ -79,8 +79,8 @@ def audit(
     """Look over `images` `[n, H, W]` in [0, 1] with what is known of each (`[n]`, "" for no half and no patient).
 
     `kind` names the split; `published` holds counts per half and class to compare with; `modes` are the files' pixel
-    formats. A label of −1 is none; such an image is in no part. Every part has to hold images. No patient's id comes back: give as `files` pseudonyms where a path would
-    name one.
+    formats. A label of −1 is none; such an image is in no part. Every part has to hold images. No patient's id comes
+    back: give as `files` pseudonyms where a path would name one.
     """
 
     def per_class(chosen: np.ndarray) -> dict[str, int]:

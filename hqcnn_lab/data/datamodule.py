@@ -77,10 +77,10 @@ class BalancedShuffle(EpochShuffle):
 class ImageDataModule(pl.LightningDataModule):
     """A data set held as one array `images` with `labels`, `names` and a `split`; a subclass fills them in `setup`.
 
-    `classes` is the order of the labels. `contents` and `frames` tell which image it is whatever its name: a hash of the
-    file, and the number of the image in it. `skipped` lists files that could not be read, each with the reason.
-    `split_name` is what to call the split beside a score. `balance` is for classes of unequal size: "sampler" draws every
-    class equally often in an epoch, "loss" has the classifier weight its training loss by `class_weights`.
+    `classes` is the order of the labels. `contents` and `frames` tell which image it is whatever its name: a hash of
+    the file, and the number of the image in it. `skipped` lists files that could not be read, each with the reason.
+    `split_name` is what to call the split beside a score. `balance` is for classes of unequal size: "sampler" draws
+    every class equally often in an epoch, "loss" has the classifier weight its training loss by `class_weights`.
     """
 
     classes = CLASSES
@@ -131,6 +131,10 @@ class ImageDataModule(pl.LightningDataModule):
     def audit(self) -> Audit | None:
         """What was found on looking over the data and the split; None where there is nothing to look for."""
         return None
+
+    def not_used(self) -> list[str]:
+        """What gave no image and why, in lines for a terminal alone: a file's own name may tell a patient's."""
+        return []
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to go on training with other images: those now in test may have been trained on."""

@@ -1,6 +1,7 @@
 """What data sets of files share: decoded once into the cache, cut by a named split or as a manifest says."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hqcnn_lab.data.manifest import load_salt, pseudonym, read_manifest, split_f
 from hqcnn_lab.data.series import ImageRecord
 from hqcnn_lab.data.split import Split, cut
 
+N_LISTED = 20  # files that could not be read
 TWINS = "twins-1.npz"  # beside the images they were found in; another criterion, another number
 
 
@@ -112,7 +114,9 @@ class FileDataModule(ImageDataModule):
     def _cut(self) -> Split:
         chosen = np.flatnonzero(self.labels >= 0)
         if self.manifest is not None:
-            files, frames, contents = ([column[i] for i in chosen] for column in (self.names, self.frames, self.contents))
+            files, frames, contents = (
+                [column[i] for i in chosen] for column in (self.names, self.frames, self.contents)
+            )
             try:
                 rows = read_manifest(self.manifest)
                 split = split_from_manifest(rows, files, frames, contents, self.labels[chosen], self.classes)
@@ -142,6 +146,14 @@ class FileDataModule(ImageDataModule):
         heights, widths = (np.array([getattr(r, side) for r in self.records]) for side in ("height", "width"))
         known = (self.images, self.labels, self.halves, self.patients, heights, widths, self.names)
         return audit(*known, self.twins, self.split, self.split_name, self.classes, self.published)
+
+    def not_used(self) -> list[str]:
+        """Counts of what is no image of the kind wanted, and the first files that could not be read."""
+        reasons = Counter(reason for _, reason in self.left_out).most_common()
+        lines = [f"left out: {n} files, {reason}" for reason, n in reasons]
+        lines += [f"skipped {name}: {reason}" for name, reason in self.skipped_files[:N_LISTED]]
+        n_more = len(self.skipped_files) - N_LISTED
+        return lines + [f"skipped {n_more} files more"] * (n_more > 0)
 
 
 def _find_twins(cached: CachedImages) -> Twins:

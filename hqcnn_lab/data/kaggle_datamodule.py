@@ -8,7 +8,7 @@ import numpy as np
 from hqcnn_lab.data.cache import File, Reader
 from hqcnn_lab.data.file_datamodule import FileDataModule
 from hqcnn_lab.data.layout import PUBLISHED, find_images
-from hqcnn_lab.data.series import ImageRecord, picture_recipe, read_pictures
+from hqcnn_lab.data.series import ImageRecord, read_pictures, recipe
 
 _FILES_A_TASK = 32
 
@@ -31,7 +31,7 @@ class KaggleDataModule(FileDataModule):
         self._known = {image.name: image for image in images}
         files = [File(image.name, image.bytes, image.mtime_ns) for image in images]
         tasks = [files[first : first + _FILES_A_TASK] for first in range(0, len(files), _FILES_A_TASK)]
-        return tasks, read_pictures, picture_recipe()
+        return tasks, read_pictures, recipe("pictures")
 
     def find_labels(self, records: list[ImageRecord]) -> np.ndarray:
         """By the folder."""

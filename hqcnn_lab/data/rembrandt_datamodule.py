@@ -8,11 +8,10 @@ import numpy as np
 from hqcnn_lab.data.cache import File, Reader
 from hqcnn_lab.data.clinical import CLASSES, Diagnosis, read_clinical
 from hqcnn_lab.data.datamodule import UnusableData
-from hqcnn_lab.data.dicom import decoders
 from hqcnn_lab.data.file_datamodule import FileDataModule
 from hqcnn_lab.data.manifest import pseudonym
-from hqcnn_lab.data.rembrandt_layout import find_folders, missing_files, read_metadata
-from hqcnn_lab.data.series import SERIES_RECIPE, ImageRecord, read_series
+from hqcnn_lab.data.rembrandt_layout import Folder, find_folders, missing_files, read_metadata
+from hqcnn_lab.data.series import ImageRecord, read_series, recipe
 
 
 class RembrandtDataModule(FileDataModule):
@@ -22,7 +21,8 @@ class RembrandtDataModule(FileDataModule):
     names unless given. Slices of patients without a class are left out. `split="patient"` keeps each patient on one
     side; `"random"`, the paper's, puts slices of one patient on both, so that its score says little about new patients.
 
-    Patients appear in a run's records under pseudonyms alone, `unlabelled` counts them by reason.
+    Patients appear in a run's records under pseudonyms alone. `unlabelled` are those left out, and why; `unread` places
+    on the disk that could not be listed; `incomplete` series with fewer files than metadata.csv says.
     """
 
     classes = tuple(name.lower() for name in CLASSES)
@@ -40,15 +40,18 @@ class RembrandtDataModule(FileDataModule):
         super().__init__(root, cache_dir, split, **options)
         self.clinical, self.clinical_id, self.clinical_class = clinical, clinical_id, clinical_class
         self.unlabelled: dict[str, str] = {}
+        self.unread: list[tuple[str, str]] = []
+        self.incomplete: list[tuple[str, int, int]] = []
 
     def list_files(self) -> tuple[list[list[File]], Reader, str]:
         """A task is a folder: in every layout, a series."""
         folders, self.unread = find_folders(self.root)
+        self.incomplete = _incomplete(Path(self.root).expanduser(), folders)
         tasks = [
             [File(f"{folder.name}/{f.name}".removeprefix("./"), f.size, f.mtime_ns) for f in folder.files]
             for folder in folders
         ]
-        return tasks, read_series, SERIES_RECIPE
+        return tasks, read_series, recipe("series")
 
     def find_labels(self, records: list[ImageRecord]) -> np.ndarray:
         """By the patient's id in the DICOM file; who is not in the table has no class."""
@@ -70,3 +73,18 @@ class RembrandtDataModule(FileDataModule):
     def public_file(self, file: str, salt: str) -> str:
         """A pseudonym: `prepare` prints the real name, on the terminal alone."""
         return pseudonym(file, salt)
+
+    def not_used(self) -> list[str]:
+        """Also series that are not whole, and patients without a class."""
+        lines = [
+            f"{place}: {found} of the {said} files that metadata.csv lists" for place, found, said in self.incomplete
+        ]
+        lines += [f"not listed: {place}, {reason}" for place, reason in self.unread]
+        lines += [f"no class: patient {patient or '(no id)'}, {why}" for patient, why in self.unlabelled.items()]
+        return [*lines, *super().not_used()]
+
+
+def _incomplete(root: Path, folders: list[Folder]) -> list[tuple[str, int, int]]:
+    """By the metadata.csv in the root, or beside it where the root is its REMBRANDT folder; place, found, said."""
+    path = next((p for p in (root / "metadata.csv", root.parent / "metadata.csv") if p.is_file()), None)
+    return [] if path is None else missing_files(root, folders, read_metadata(path)[0])

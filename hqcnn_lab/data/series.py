@@ -2,17 +2,27 @@
 
 import hashlib
 from collections.abc import Iterable
+from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from hqcnn_lab.data.dicom import DicomImage, LeftOut, pixel_digest, read_dicom
+from hqcnn_lab.data.dicom import DICOM_PREPROCESSING, DicomImage, LeftOut, pixel_digest, read_dicom
 from hqcnn_lab.data.dicom_elements import is_dicom
-from hqcnn_lab.data.reading import UnreadableImage, decode, fit, read_file, shrink
+from hqcnn_lab.data.reading import PREPROCESSING, UnreadableImage, decode, fit, read_file, shrink
 
 PERCENTILES = (1, 99)  # of all pixels of a series: what becomes 0 and 1
+
+
+def recipe(name: str) -> str:
+    """Name all that decides what a file's pixels become, for a cache's key: `name` of the reader, what each part does.
+
+    Also whether there is a decoder for compressed files, as they are skipped without.
+    """
+    decoder = "with" if find_spec("imagecodecs") else "without"
+    return "; ".join([name, PREPROCESSING, DICOM_PREPROCESSING, f"percentiles {PERCENTILES}", f"{decoder} imagecodecs"])
 
 
 class ImageRecord(NamedTuple):
@@ -87,6 +97,13 @@ def read_series(root: Path, names: list[str], size: int) -> Decoded:
         records += [_record(s.file, s.content, s.image, place) for place, s in enumerate(series)]
         images += [_scaled(s.image.pixels, low, high, size) for s in series]
     return Decoded(records, _stack(images, size), skipped, left_out)
+
+
+def read_pictures(root: Path, names: list[str], size: int) -> Decoded:
+    """Read files that stand alone, one after another, as `read_picture` does."""
+    every = [read_picture(root, name, size) for name in names]
+    records, skipped, left_out = ([item for one in every for item in one[i]] for i in (0, 2, 3))
+    return Decoded(records, np.concatenate([one.images for one in every]), skipped, left_out)
 
 
 def read_picture(root: Path, name: str, size: int) -> Decoded:

@@ -6,10 +6,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -23,6 +23,7 @@ from hqcnn_lab.data.series import Decoded, ImageRecord
 
 MANY_FILES = 1000  # fewer are decoded in threads: starting processes would take longer
 ABANDONED = 7 * 86400  # seconds after which what a killed job left behind is removed
+_NAMES = {"encoding": "utf-8", "errors": "surrogateescape"}  # a file's name may be bytes that are no text
 
 Reader = Callable[[Path, list[str], int], Decoded]
 
@@ -110,7 +111,7 @@ def _is_whole(entry: Path) -> bool:
 
 def _load(entry: Path) -> CachedImages:
     about = json.loads((entry / "entry.json").read_text())
-    with (entry / "index.csv").open(newline="", encoding="utf-8") as file:
+    with (entry / "index.csv").open(newline="", **_NAMES) as file:
         rows = list(csv.reader(file))[1:]
     kinds = [ImageRecord.__annotations__[field] for field in ImageRecord._fields]
     records = [ImageRecord(*(kind(text) for kind, text in zip(kinds, row, strict=True))) for row in rows]
@@ -123,12 +124,14 @@ def _load(entry: Path) -> CachedImages:
 def _build(root: Path, tasks: list[list[File]], read: Reader, size: int, entry: Path, workers: int) -> None:
     scratch = entry.with_suffix(".part")
     scratch.mkdir(mode=0o700, exist_ok=True)
+    os.utime(scratch)  # in use, however long ago another job began it
     # Written like any file, not through a memory map: on a full disk that would end the process without a word.
     with (scratch / "images.f2").open("ab") as images, (scratch / "journal.jsonl").open("a+b") as journal:
         done = _resume(images, journal, size)
         left = tasks[len(done) :]
-        with _progress(sum(map(len, tasks)), sum(map(len, tasks[: len(done)]))) as advance:
-            for task, result in zip(left, _decoded(root, left, read, size, workers), strict=True):
+        n_files, n_done = sum(map(len, tasks)), sum(map(len, tasks[: len(done)]))
+        with _progress(n_files, n_done) as advance, closing(_decoded(root, left, read, size, workers)) as results:
+            for task, result in zip(left, results, strict=True):
                 # Images first: a line in the journal says that they are there.
                 images.write(np.ascontiguousarray(result.images, np.float16).tobytes())
                 images.flush()
@@ -143,11 +146,12 @@ def _build(root: Path, tasks: list[list[File]], read: Reader, size: int, entry: 
 
 @contextmanager
 def _progress(n_files: int, n_done: int) -> Iterator[Callable[[int], None]]:
-    """A bar with files a second and the time left; gone when it is full."""
+    """A bar with files a second and the time left, on a terminal; gone when it is full."""
     rate = TextColumn("{task.fields[rate]:.0f} files/s")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
     began, n_new = time.perf_counter(), 0
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("decoding images", total=n_files, completed=n_done, rate=0.0)
 
         def advance(n: int) -> None:
@@ -180,7 +184,7 @@ def _resume(images: BinaryIO, journal: BinaryIO, size: int) -> list[list]:
 
 
 def _finish(scratch: Path, done: list[list], size: int) -> None:
-    with (scratch / "index.csv").open("w", newline="", encoding="utf-8") as file:
+    with (scratch / "index.csv").open("w", newline="", **_NAMES) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(ImageRecord._fields)
         writer.writerows(record for line in done for record in line[0])
@@ -191,7 +195,9 @@ def _finish(scratch: Path, done: list[list], size: int) -> None:
     (scratch / "journal.jsonl").unlink()
 
 
-def _decoded(root: Path, tasks: list[list[File]], read: Reader, size: int, workers: int) -> Iterator[Decoded]:
+def _decoded(
+    root: Path, tasks: list[list[File]], read: Reader, size: int, workers: int
+) -> Generator[Decoded, None, None]:
     """In the order of the tasks, whoever is done first."""
     names = [[file.name for file in task] for task in tasks]
     if workers == 1:

@@ -161,7 +161,7 @@ def _told_apart(rows: list[tuple[str, str]], images: list[tuple[str, str]]) -> I
 
 def pseudonym(patient: str, salt: str) -> str:
     """Return 12 hex digits that stand for a patient: the same wherever the salt is, and no way back without it."""
-    return hashlib.blake2b(patient.encode(), key=salt.encode(), digest_size=6).hexdigest()
+    return hashlib.blake2b(patient.encode("utf-8", "surrogateescape"), key=salt.encode(), digest_size=6).hexdigest()
 
 
 def load_salt(cache_dir: str | Path) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config import check_command_line, compose
-from hqcnn_lab.rules import ConfigError, check_values, first_line
+from hqcnn_lab.rules import ConfigError, check_dataset, check_values, first_line
 
 DESCRIPTION = """\
 Prepare a data set before training: download it where its folder is absent, decode it once into the cache that all runs
@@ -88,6 +88,7 @@ def _prepare(config: DictConfig) -> None:
         raise ConfigError(f"out={out}: is there already and not empty; nothing is ever overwritten")
     if "root" in config.dataset:
         _download(config)
+    check_dataset(config.dataset)  # before hours of decoding
     try:
         data = build(OmegaConf.to_container(config.dataset, resolve=True))
         data.prepare_data()

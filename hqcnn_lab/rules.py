@@ -53,6 +53,7 @@ _BATCHES = Rule(
     lambda x: x >= 1 if isinstance(x, int) else 0 < x <= 1, "a whole number of batches, or a share up to 1.0 of them"
 )
 _PATH = Rule(lambda x: isinstance(x, str), "a path; put a number in quotes")
+_COLUMN = Rule(lambda x: isinstance(x, str), "the name of a column; put a number in quotes")
 _COUNTS = Rule(
     lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
 )
@@ -74,8 +75,8 @@ RULES: dict[str, Rule] = {
     "dataset.n_folds": _at_least(2),
     "dataset.manifest": _PATH,
     "dataset.clinical": _PATH,
-    "dataset.clinical_id": _PATH,
-    "dataset.clinical_class": _PATH,
+    "dataset.clinical_id": _COLUMN,
+    "dataset.clinical_class": _COLUMN,
     "dataset.workers": _at_least(1),
     "out": _PATH,
     "tcia": _PATH,
@@ -159,7 +160,9 @@ def check(config: DictConfig) -> None:
         )
     _check_circuit(config)
     _check_device(config.trainer.accelerator)
-    _check_files(config)
+    check_dataset(config.dataset)
+    if config.ckpt_path is not None:
+        _check_checkpoint(config.ckpt_path, config)
 
 
 def check_values(config: DictConfig) -> None:
@@ -239,8 +242,8 @@ def _check_device(accelerator: str) -> None:
             raise ConfigError(f"trainer.accelerator={accelerator}: torch finds no GPU here; use trainer=default")
 
 
-def _check_files(config: DictConfig) -> None:
-    dataset = config.dataset
+def check_dataset(dataset: DictConfig) -> None:
+    """Raise `ConfigError` where a folder or a table of the data set is absent, or is something else."""
     if "root" in dataset:
         from hqcnn_lab.data.layout import find_images
         from hqcnn_lab.data.rembrandt_layout import find_folders
@@ -255,8 +258,6 @@ def _check_files(config: DictConfig) -> None:
         from hqcnn_lab.data.manifest import read_manifest
 
         _hold("dataset.manifest", dataset.manifest, read_manifest)
-    if config.ckpt_path is not None:
-        _check_checkpoint(config.ckpt_path, config)
 
 
 def _hold(key: str, path: str | None, read: Callable[[str | None], Any]) -> None:

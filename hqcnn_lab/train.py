@@ -37,12 +37,16 @@ def _job(config: DictConfig) -> float | None:
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from hqcnn_lab.build import BuildError
+    from hqcnn_lab.data.cache import CacheError
     from hqcnn_lab.data.datamodule import UnusableData
     from hqcnn_lab.models.classifier import TrainingDiverged
 
     try:
         return train(config)
-    except (BuildError, ConfigError, MisconfigurationException, OSError, TrainingDiverged, UnusableData) as error:
+    except (
+        *(BuildError, CacheError, ConfigError, UnusableData),
+        *(MisconfigurationException, OSError, TrainingDiverged),
+    ) as error:
         message = f"error: {config.name}: {first_line(error)}"
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             sys.exit(message)

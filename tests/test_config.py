@@ -12,7 +12,7 @@ from hqcnn_lab.rules import ConfigError
 
 WRONG = {
     # what is typed → what the answer must name
-    "dataset=atlas": "dataset=atlas: there is no such choice; dataset is one of kaggle, phantom",
+    "dataset=atlas": "dataset=atlas: there is no such choice; dataset is one of kaggle, phantom, rembrandt",
     "optim.lr=abc": "optim.lr=abc: must be a number",
     "optim.lr=-1": "optim.lr=-1: must be a positive, finite number",
     "optim.lr=nan": "must be a positive",
@@ -73,6 +73,40 @@ def test_wrong_value_is_refused_in_one_line(override: str) -> None:
     with pytest.raises(ConfigError) as error:
         check_command_line([override])
     assert WRONG[override] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+WRONG_OF_FILES = {
+    "dataset.split=groups": "dataset.split=groups: must be one of official, random, grouped, patient, kfold",
+    "dataset.split=5": "dataset.split=5: must be one of official",
+    "dataset.fold=-1": "dataset.fold=-1: must be at least 0",
+    "dataset.fold=1.5": "dataset.fold=1.5: must be a whole number",
+    "dataset.n_folds=1": "dataset.n_folds=1: must be at least 2",
+    "dataset.workers=0": "dataset.workers=0: must be at least 1",
+    "dataset.manifest=5": "dataset.manifest=5: must be a path",
+    "dataset.root=5": "dataset.root=5: must be a path",
+    "dataset.splt=random": "dataset.splt: there is no such key; did you mean dataset.split",
+    "dataset.split_seed=-1": "dataset.split_seed=-1: must be at least 0",
+}
+WRONG_OF_REMBRANDT = {
+    "dataset.clinical=5": "dataset.clinical=5: must be a path",
+    "dataset.clinical_id=5": "dataset.clinical_id=5: must be the name of a column",
+    "dataset.clinical_class=5": "dataset.clinical_class=5: must be the name of a column",
+    "dataset.clinic=a.csv": "dataset.clinic: there is no such key; did you mean dataset.clinical?",
+}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "override"),
+    [
+        *(("kaggle", override) for override in WRONG_OF_FILES),
+        *(("rembrandt", override) for override in WRONG_OF_FILES | WRONG_OF_REMBRANDT),
+    ],
+)
+def test_wrong_value_of_a_data_set_of_files_is_refused_in_one_line(dataset: str, override: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_command_line([f"dataset={dataset}", override])
+    assert (WRONG_OF_FILES | WRONG_OF_REMBRANDT)[override] in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -145,6 +179,31 @@ def test_dataset_folder_is_looked_at(tmp_path: Path, kaggle_root: Path) -> None:
         image.unlink()
     with pytest.raises(ConfigError, match=r"no images in Testing/\{glioma\}"):
         check_command_line(["dataset=kaggle", f"dataset.root={kaggle_root}"])
+
+
+def test_clinical_table_and_manifest_are_looked_at(tmp_path: Path, kaggle_root: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "1.dcm").touch()
+    (tmp_path / "table.csv").write_text("SUBJECT_ID,KIND\nP1,GBM\n")
+    (tmp_path / "manifest.csv").write_text("file,split\n")
+    rembrandt = ["dataset=rembrandt", f"dataset.root={tmp_path / 'tree'}"]
+    table = f"dataset.clinical={tmp_path / 'table.csv'}"
+    check_command_line([*rembrandt, table, "dataset.clinical_class=kind"])
+    for overrides, words in {
+        ("dataset=rembrandt", "dataset.root=nowhere"): "dataset.root=nowhere: there is no such folder; it should be",
+        ("dataset=rembrandt",): "dataset.root=None: not set; give the folder that NBIA Data Retriever wrote",
+        tuple(rembrandt): "dataset.clinical=None: not set; give the clinical table",
+        (*rembrandt, table): f"{table}: the clinical table has no column DISEASE_TYPE",
+        (*rembrandt, table, "dataset.clinical_class=Type"): f"{table}: the clinical table has no column Type",
+        ("dataset=kaggle", f"dataset.root={kaggle_root}", "dataset.manifest=no.csv"): "dataset.manifest=no.csv: no.csv",
+        (
+            *("dataset=kaggle", f"dataset.root={kaggle_root}", f"dataset.manifest={tmp_path / 'manifest.csv'}"),
+        ): "manifest.csv line 1: the columns have to be file,frame,content",
+    }.items():
+        with pytest.raises(ConfigError) as error:
+            check_command_line(list(overrides))
+        assert words in str(error.value)
+        assert "\n" not in str(error.value)
 
 
 def test_truncated_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:

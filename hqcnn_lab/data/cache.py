@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -208,7 +209,9 @@ def _decoded(
             yield from pool.map(lambda each: read(root, each, size), names)
         return
     # Not forked: a fork of a process with torch's threads can hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"))
+    # An interrupt at the keyboard reaches them too; they end with this process.
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, ignore)
     try:
         yield from pool.map(read, [root] * len(names), names, [size] * len(names))
     except BrokenProcessPool:

@@ -112,8 +112,9 @@ class ImageDataModule(pl.LightningDataModule):
             counts = np.bincount(self.labels[indices], minlength=len(self.classes))
             empty = [name for name, count in zip(self.classes, counts, strict=True) if not count]
             if empty:
-                because = f"; {len(self.skipped)} files could not be read, such as {': '.join(self.skipped[0])}"
-                raise UnusableData(f"no image of {', '.join(empty)} for {part}{because if self.skipped else ''}")
+                example = f", such as {': '.join(self.skipped[0])}" if self.skipped else ""
+                because = f"{len(self.skipped)} files could not be read{example}"
+                raise UnusableData(f"dataset: no image of {', '.join(empty)} for {part}; {because}")
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must find again: the images of each part, by name, and the seed that shuffles them."""

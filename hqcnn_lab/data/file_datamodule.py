@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -77,7 +78,7 @@ class FileDataModule(ImageDataModule):
 
     def public_file(self, file: str, salt: str) -> str:
         """What the records of a run may call a file that gave no image."""
-        return file
+        return as_text(file)
 
     def prepare_data(self) -> None:
         """Fill the cache; once on each machine."""
@@ -88,7 +89,11 @@ class FileDataModule(ImageDataModule):
         """Map the cache and cut the split, once: it is the same for every stage."""
         if hasattr(self, "images"):
             return
-        cached, salt = self._decode(), load_salt(self.cache_dir)
+        cached = self._decode()
+        try:
+            salt = load_salt(self.cache_dir)
+        except ValueError as error:
+            raise UnusableData(f"dataset.cache_dir={self.cache_dir}: {error}") from None
         self.records, self.labels = cached.records, self.find_labels(cached.records)
         self.halves = np.array([self.half(record) for record in self.records], dtype=str)
         self.patients = np.array([record.patient for record in self.records], dtype=str)
@@ -153,15 +158,22 @@ class FileDataModule(ImageDataModule):
         lines = [f"left out: {n} files, {reason}" for reason, n in reasons]
         lines += [f"skipped {name}: {reason}" for name, reason in self.skipped_files[:N_LISTED]]
         n_more = len(self.skipped_files) - N_LISTED
-        return lines + [f"skipped {n_more} files more"] * (n_more > 0)
+        return [as_text(line) for line in lines] + [f"skipped {n_more} files more"] * (n_more > 0)
+
+
+def as_text(file: str) -> str:
+    """A file's name for people: it may be bytes that are no text."""
+    return file.encode("utf-8", "backslashreplace").decode()
 
 
 def _find_twins(cached: CachedImages) -> Twins:
     """From the cache where they have been looked for before: among 100,000 images that takes a minute."""
     path = cached.folder / TWINS
-    if path.exists():
+    try:
         with np.load(path) as stored:
             return Twins(stored["original"], stored["near"])
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile):  # not there yet, or damaged
+        pass
     twins = find_twins(cached.images, np.array([record.pixels for record in cached.records], dtype=str))
     scratch = path.with_suffix(f".{os.getpid()}.part.npz")
     np.savez(scratch, **twins._asdict())

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hqcnn_lab.data.cache import File, Reader
-from hqcnn_lab.data.file_datamodule import FileDataModule
+from hqcnn_lab.data.file_datamodule import FileDataModule, as_text
 from hqcnn_lab.data.layout import PUBLISHED, find_images
 from hqcnn_lab.data.series import ImageRecord, read_pictures, recipe
 
@@ -43,4 +43,4 @@ class KaggleDataModule(FileDataModule):
 
     def public_name(self, record: ImageRecord, salt: str) -> str:
         """The path, as published; with the frame where a DICOM file has several."""
-        return f"{record.file}#{record.frame}" if record.frame else record.file
+        return as_text(f"{record.file}#{record.frame}" if record.frame else record.file)

@@ -59,8 +59,13 @@ def manifest_text(
 
 
 def manifest_hash(text: str) -> str:
-    """Return 16 hex digits that name the split: equal where the tables are."""
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    """Return 16 hex digits that name the split: equal where the same images, labelled the same, are in the same parts.
+
+    Names, groups and the order of lines are not in it: they differ from one folder layout to another.
+    """
+    rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
+    lines = sorted((row.content, row.frame, row.split, row.label) for row in map(Row._make, rows))
+    return hashlib.blake2b(repr(lines).encode(), digest_size=8).hexdigest()
 
 
 def read_manifest(path: str | Path) -> list[Row]:

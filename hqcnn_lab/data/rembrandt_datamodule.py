@@ -8,7 +8,7 @@ import numpy as np
 from hqcnn_lab.data.cache import File, Reader
 from hqcnn_lab.data.clinical import CLASSES, Diagnosis, read_clinical
 from hqcnn_lab.data.datamodule import UnusableData
-from hqcnn_lab.data.file_datamodule import FileDataModule
+from hqcnn_lab.data.file_datamodule import FileDataModule, as_text
 from hqcnn_lab.data.manifest import pseudonym
 from hqcnn_lab.data.rembrandt_layout import Folder, find_folders, missing_files, read_metadata
 from hqcnn_lab.data.series import ImageRecord, read_series, recipe
@@ -77,9 +77,10 @@ class RembrandtDataModule(FileDataModule):
     def not_used(self) -> list[str]:
         """Also series that are not whole, and patients without a class."""
         lines = [
-            f"{place}: {found} of the {said} files that metadata.csv lists" for place, found, said in self.incomplete
+            f"{as_text(place)}: {found} of the {said} files that metadata.csv lists"
+            for place, found, said in self.incomplete
         ]
-        lines += [f"not listed: {place}, {reason}" for place, reason in self.unread]
+        lines += [f"not listed: {as_text(place)}, {reason}" for place, reason in self.unread]
         lines += [f"no class: patient {patient or '(no id)'}, {why}" for patient, why in self.unlabelled.items()]
         return [*lines, *super().not_used()]
 

@@ -93,7 +93,7 @@ def find_folders(root: str | Path | None) -> tuple[list[Folder], list[Problem]]:
         elif not has_folders and name:
             problems.append((name, "holds no images"))
     if not folders:
-        because = f" ({problems[0][0]}: {problems[0][1]})" if problems else ""
+        because = f" ({problems[0][1]})" if problems else ""  # where, may name a patient, and errors are recorded
         raise ValueError(f"no images in it{because}; it should be {_WANTED}")
     return sorted(folders), sorted(problems)
 

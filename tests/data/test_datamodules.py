@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dicom_files import RAMP, as_file, mr_slice
 
 from hqcnn_lab.data import KaggleDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import EpochShuffle, UnusableData
 from hqcnn_lab.data.layout import CLASSES, PUBLISHED, find_images
-from hqcnn_lab.data.reading import read_image
+from hqcnn_lab.data.reading import fit, read_image
 
 
 def kaggle(root: Path, tmp_path: Path, **options: object) -> KaggleDataModule:
@@ -26,7 +27,9 @@ def test_official_split_keeps_the_published_halves(kaggle_root: Path, tmp_path: 
     assert {data.names[i].split("/")[0] for i in data.split.test} == {"Testing"}
     assert {data.names[i].split("/")[0] for i in [*data.split.train, *data.split.val]} == {"Training"}
     assert len(data.split.val) == 4
-    assert f"glioma 4 of {PUBLISHED['Testing']['glioma']}" in data.describe()[1]
+    assert data.describe() == ["12 train, 4 val, 16 test images"]
+    assert data.audit().found["Testing"]["glioma"] == 4
+    assert data.audit().published == PUBLISHED
 
 
 def test_random_split_mixes_the_halves_and_keeps_the_classes_in_proportion(kaggle_root: Path, tmp_path: Path) -> None:
@@ -84,11 +87,9 @@ def test_a_class_without_an_image_left_is_refused(kaggle_root: Path, tmp_path: P
         kaggle(kaggle_root, tmp_path)
 
 
-def test_files_are_hashed_no_more_than_once_a_call(
-    kaggle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_cache_is_asked_once(kaggle_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = kaggle(kaggle_root, tmp_path)
-    monkeypatch.setattr("hqcnn_lab.data.kaggle_datamodule.decode_images", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("hqcnn_lab.data.file_datamodule.decode", lambda *_: pytest.fail("asked again"))
     data.prepare_data()
     data.setup("test")
 
@@ -98,13 +99,67 @@ def test_real_images_are_found_as_published(real_kaggle_root: Path, tmp_path: Pa
     data.prepare_data()
     data.setup()
     assert data.skipped == []
-    assert (
-        "Training: glioma 1321 of 1321, meningioma 1339 of 1339, notumor 1595 of 1595, pituitary 1457 of 1457"
-        in data.describe()[0]
-    )
-    assert len(find_images(real_kaggle_root)) == 6367
+    found = [(data.halves == "Training") & (data.labels == label) for label in range(4)]
+    assert [int(mask.sum()) for mask in found] == [1321, 1339, 1595, 1457]
+    assert len(data.images) == len(find_images(real_kaggle_root)) == 6367
     assert data.images.min() == 0
     assert data.images.max() == 1
+
+
+def test_dicom_files_among_the_pictures_are_read(kaggle_root: Path, tmp_path: Path) -> None:
+    folder = kaggle_root / "Training" / "glioma"
+    frames = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]])
+    (folder / "a.dcm").write_bytes(as_file(mr_slice(PatientID="HF0007")))
+    (folder / "no ending").write_bytes(as_file(mr_slice(frames, Modality="CT", PatientID=None)))
+    (folder / "report.jpg").write_bytes(as_file(mr_slice(Modality="SR", Rows=None, Columns=None, PixelData=None)))
+    (folder / "torn.dcm").write_bytes(as_file(mr_slice())[:-900])
+    data = kaggle(kaggle_root, tmp_path)
+    assert len(data.images) == 32 + 4
+    of_dicom = [i for i, record in enumerate(data.records) if record.file.endswith(("a.dcm", "no ending"))]
+    assert {CLASSES[data.labels[i]] for i in of_dicom} == {"glioma"}
+    assert [data.names[i].rpartition("/")[2] for i in of_dicom] == [
+        "a.dcm",
+        *(f"no ending{n}" for n in ("", "#1", "#2")),
+    ]
+    assert [data.frames[i] for i in of_dicom] == ["0", "0", "1", "2"]
+    assert [data.patients[i] for i in of_dicom] == ["HF0007", "", "", ""]
+    assert len({data.contents[i] for i in of_dicom}) == 2
+    expected = fit(RAMP[::-1].astype(np.float32), 16)
+    np.testing.assert_allclose(data.images[of_dicom[2]], expected, atol=5e-4)
+    assert [file for file, _ in data.left_out] == ["Training/glioma/report.jpg"]
+    assert [file for file, _ in data.skipped] == ["Training/glioma/torn.dcm"]
+    lines = data.not_used()
+    assert lines[0].startswith("left out: 1 files, ")
+    assert lines[1].startswith("skipped Training/glioma/torn.dcm: ")
+
+
+def test_names_that_are_no_text_are_shown_as_text(kaggle_root: Path, tmp_path: Path) -> None:
+    # Regression: such a name ended a run with UnicodeEncodeError where it was printed or recorded.
+    folder = kaggle_root / "Training" / "glioma"
+    next(folder.iterdir()).rename(folder / "sch\udcf6n.jpg")
+    (folder / "\udcff.jpg").write_bytes(b"broken")
+    data = kaggle(kaggle_root, tmp_path)
+    shown = "\n".join([*data.names, data.manifest_text(), *data.not_used(), *(file for file, _ in data.skipped)])
+    assert "Training/glioma/sch\\udcf6n.jpg" in shown.encode().decode()
+    assert "skipped Training/glioma/\\udcff.jpg" in shown
+
+
+def test_damaged_list_of_copies_is_made_again(kaggle_root: Path, tmp_path: Path) -> None:
+    # Regression: np.load's own error ended the run.
+    first = kaggle(kaggle_root, tmp_path)
+    [stored] = (tmp_path / "cache").rglob("twins-*.npz")
+    whole = stored.read_bytes()
+    for damaged in (b"", whole[:200], b"PK\x03\x04 and then nothing"):
+        stored.write_bytes(damaged)
+        np.testing.assert_array_equal(kaggle(kaggle_root, tmp_path).twins.original, first.twins.original)
+        assert stored.read_bytes()[:100] == whole[:100]
+
+
+def test_a_damaged_salt_is_said_in_one_line(kaggle_root: Path, tmp_path: Path) -> None:
+    kaggle(kaggle_root, tmp_path)
+    (tmp_path / "cache" / "salt" / "salt.txt").write_text("?")
+    with pytest.raises(UnusableData, match=r"dataset\.cache_dir=.*salt is damaged; remove it"):
+        kaggle(kaggle_root, tmp_path)
 
 
 @pytest.mark.parametrize("n", [3, 5])

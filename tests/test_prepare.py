@@ -1,0 +1,251 @@
+"""`python -m hqcnn_lab.prepare`: its examples run, its mistakes are one line, its downloads are stand-ins."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_kaggle_tree
+from PIL import Image
+
+from hqcnn_lab import prepare
+from hqcnn_lab.data import download
+from hqcnn_lab.data.export import export_dicom
+from hqcnn_lab.data.manifest import read_manifest
+
+SMALL_EXPORT = ["export.size=16"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to stand in, and a cache of our own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HQCNN_CACHE", str(tmp_path / "cache"))
+    for name in ("HQCNN_KAGGLE_ROOT", "HQCNN_REMBRANDT_ROOT", "HQCNN_REMBRANDT_CLINICAL"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def kagglehub(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
+    """A stand-in that writes a small data set, or is offline."""
+    stub = types.SimpleNamespace(n_calls=0, is_offline=False)
+
+    def dataset_download(handle: str, *, output_dir: str) -> str:
+        stub.n_calls += 1
+        if stub.is_offline:
+            raise ConnectionError("Failed to resolve\n'api.kaggle.com'")
+        write_kaggle_tree(Path(output_dir), 6)
+        return output_dir
+
+    stub.dataset_download = dataset_download
+    monkeypatch.setitem(sys.modules, "kagglehub", stub)
+    return stub
+
+
+def refused(*arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        prepare.main(arguments)
+    assert isinstance(end.value.code, str)  # printed, with exit status 1
+    assert "\n" not in end.value.code
+    assert end.value.code.startswith("error: ")
+    return end.value.code.removeprefix("error: ")
+
+
+def process(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "hqcnn_lab.prepare", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+
+
+EXAMPLES = re.findall(r"^  python -m hqcnn_lab\.prepare (.+?)(?:   *\S.*)?$", prepare.DESCRIPTION, re.MULTILINE)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_the_help_runs(
+    example: str, kagglehub: types.SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = export_dicom("rembrandt", 24, 2, 1, size=16)
+    shutil.move(tree / "clinical.csv", "clinical.csv")
+    fetched = []
+    monkeypatch.setattr(download, "fetch_rembrandt", lambda *arguments: fetched.append(arguments))
+    arguments = shlex.split(example)
+    prepare.main([*arguments, *(SMALL_EXPORT if "export=dicom" in arguments else [])])
+    out = capsys.readouterr().out
+    assert kagglehub.n_calls == ("dataset=kaggle" in arguments)
+    assert fetched == ([(Path("rembrandt"), "list.tcia")] if "tcia=list.tcia" in arguments else [])
+    if "dataset=phantom" in arguments:
+        assert "use it: dataset=rembrandt dataset.root=tree dataset.clinical=tree/clinical.csv" in out
+    else:
+        assert re.search(r"^nearest neighbour: ", out, re.MULTILINE)
+
+
+def test_examples_were_found() -> None:
+    assert len(EXAMPLES) == 5
+
+
+def test_help_says_every_key_and_needs_no_torch(here: Path) -> None:
+    code = (
+        "import sys\nfrom hqcnn_lab.prepare import main\n"
+        "try: main(['--help'])\nfinally: assert not {'torch', 'lightning', 'wandb', 'pydicom'} & set(sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for words in ("dataset=kaggle dataset.root=brain", "val_fraction: 0.1", "tcia: null", "layout: null"):
+        assert words in run.stdout
+
+
+WRONG = {
+    "dataset=atlas": "dataset=atlas: there is no such choice; dataset is one of kaggle, phantom, rembrandt",
+    "export=nifti": "export=nifti: there is no such choice; export is one of dicom, kaggle, none",
+    "dataset.splits=random": "dataset.splits: there is no such key; did you mean dataset.split",
+    "dataset.split=groups": "dataset.split=groups: must be one of official",
+    "optim.lr=1": "optim.lr: there is no such key",
+    "dataset.root=brain,other": "several values need -m",
+    "a=[": "not of the form key=value",
+    "export=dicom": "export: only the phantom can be exported; leave out dataset=",
+    "tcia=list.tcia": "tcia=list.tcia: is for dataset=rembrandt",
+    "out=5": "out=5: must be a path",
+    "dataset.root=null": "dataset.root=null: not set; give the folder of the data, or a new one to download to",
+    "--frobnicate": "unrecognized arguments: --frobnicate (--help lists what there is)",
+}
+
+
+@pytest.mark.parametrize("argument", WRONG)
+def test_a_mistake_is_one_line_and_status_1(
+    argument: str, kagglehub: types.SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        prepare.main(["dataset=kaggle", "dataset.root=brain", argument])
+    said = capsys.readouterr().err.removesuffix("\n") if end.value.code == 1 else end.value.code
+    assert said.startswith("error: ")
+    assert WRONG[argument] in said
+    assert "\n" not in said
+    assert kagglehub.n_calls == 0
+
+
+def test_a_mistake_exits_with_1_and_no_traceback(here: Path) -> None:
+    run = process("dataset=rembrandt", "dataset.root=nowhere")
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (1, "")
+    assert err == "error: dataset.clinical=null: not set; give the table that tells patients' classes: docs/data.md\n"
+    assert not (here / "nowhere").exists()
+
+
+def test_an_export_is_read_back_and_never_overwrites(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["export=kaggle", "out=tree", "export.n_train=48", "export.n_test=16", *SMALL_EXPORT]
+    prepare.main(arguments)
+    assert capsys.readouterr().out.endswith("use it: dataset=kaggle dataset.root=tree\n")
+    prepare.main(["dataset=kaggle", "dataset.root=tree"])
+    out = capsys.readouterr().out
+    assert "Training: glioma 12 of 1321, meningioma 12 of 1339, notumor 12 of 1595, pituitary 12 of 1457 publ" in out
+    assert "is there already and not empty" in refused(*arguments)
+    assert refused("export=dicom").startswith("out=null: export=dicom needs a new folder")
+    assert refused("export=kaggle", "out=new", "export.n_test=2") == "export.n_test=2: must be at least 4"
+    assert sorted(path.name for path in here.iterdir()) == ["cache", "tree"]
+
+
+def test_out_holds_the_audit_and_the_split_and_is_never_overwritten(here: Path) -> None:
+    write_kaggle_tree(here / "brain", 6)
+    arguments = ["dataset=kaggle", "dataset.root=brain", "dataset.split=random", "out=found/audit"]
+    prepare.main(arguments)
+    out = here / "found" / "audit"
+    assert sorted(path.name for path in out.iterdir()) == ["audit.json", "split_manifest.csv"]
+    assert json.loads((out / "audit.json").read_text())["split"] == "random"
+    assert len(read_manifest(out / "split_manifest.csv")) == 48
+    before = (out / "audit.json").stat().st_mtime_ns
+    assert refused(*arguments) == "out=found/audit: is there already and not empty; nothing is ever overwritten"
+    assert (out / "audit.json").stat().st_mtime_ns == before
+    (here / "file").touch()
+    assert refused(*arguments[:2], "out=file").startswith("out=file: is there already")
+    (here / "empty").mkdir()
+    prepare.main([*arguments[:2], "out=empty"])
+    assert (here / "empty" / "audit.json").exists()
+
+
+def test_the_phantom_has_no_audit(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare.main(["dataset.n_train=48", "dataset.n_test=16", "dataset.image_size=16", "out=found"])
+    assert capsys.readouterr().out.startswith("44 train, 4 val, 16 test images\n")
+    assert [path.name for path in (here / "found").iterdir()] == ["split_manifest.csv"]
+
+
+def test_without_a_network_it_says_what_to_put_where(here: Path, kagglehub: types.SimpleNamespace) -> None:
+    kagglehub.is_offline = True
+    for root in ("brain", "deeper/brain"):
+        said = refused("dataset=kaggle", f"dataset.root={root}")
+        assert said.startswith(
+            f"dataset.root={root}: no download from Kaggle (ConnectionError: Failed to resolve 'api."
+        )
+        assert f"unzip brain.zip -d {here / root}`, so that it holds Training/ and Testing/" in said
+    assert kagglehub.n_calls == 2
+
+
+def test_series_are_fetched_and_what_fails_is_one_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, asked = export_dicom(here / "made", 12, 2, 1, size=16), []
+
+    def fetch(root: Path, manifest: str | None) -> Path:
+        asked.append((root, manifest))
+        if manifest == "bad.tcia":
+            raise download.DownloadError("2 series could not be fetched")
+        return Path(shutil.copytree(tree / "REMBRANDT", root / "REMBRANDT"))
+
+    monkeypatch.setattr(download, "fetch_rembrandt", fetch)
+    arguments = [
+        "dataset=rembrandt",
+        "dataset.root=new",
+        f"dataset.clinical={tree}/clinical.csv",
+        "dataset.split=random",
+    ]
+    assert refused(*arguments, "tcia=bad.tcia") == "dataset.root=new: 2 series could not be fetched"
+    prepare.main(arguments)
+    prepare.main(arguments)  # it is there now
+    assert asked == [(Path("new"), "bad.tcia"), (Path("new"), None)]
+
+
+def test_a_wrong_table_is_told_before_anything_is_decoded(here: Path) -> None:
+    # Regression: the table was read after the hours that a large tree takes.
+    tree = export_dicom(here / "tree", 1, 2, 1, size=16)
+    (here / "wrong.csv").write_text("a,b\n1,2\n")
+    said = refused("dataset=rembrandt", f"dataset.root={tree}", "dataset.clinical=wrong.csv")
+    assert said.startswith("dataset.clinical=wrong.csv: the clinical table has no column SUBJECT_ID or")
+    assert not (here / "cache").exists()
+
+
+def test_unusable_data_are_one_line(here: Path) -> None:
+    write_kaggle_tree(here / "brain", 2)
+    said = refused("dataset=kaggle", "dataset.root=brain", "dataset.split=patient")
+    assert said == "dataset.split=patient: 16 of 16 images have no patient id, a split by patient needs all"
+    shutil.rmtree(here / "brain" / "Testing")
+    assert refused("dataset=kaggle", "dataset.root=brain").startswith("dataset.root=brain: there is no Testing/ in it")
+
+
+def test_an_interrupt_is_one_line_and_leaves_what_was_done(here: Path) -> None:
+    # Regression: the processes that decode printed a traceback each.
+    write_kaggle_tree(here / "brain", 1)
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (1200, 1200), np.uint8)).save("large.jpg")
+    for i in range(1200):
+        os.link("large.jpg", f"brain/Training/glioma/{i:04d}.jpg")
+    run = process("dataset=kaggle", "dataset.root=brain", "dataset.workers=2")
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size for path in here.glob("cache/*.part/journal.jsonl")):
+        assert run.poll() is None, run.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert (run.returncode, out) == (1, "")
+    assert err == "error: interrupted; the same command goes on where this one stopped\n"
+    assert len(list(here.glob("cache/*.part"))) == 1

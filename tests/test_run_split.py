@@ -42,8 +42,9 @@ def brain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "brain"
     write_kaggle_tree(root, 8)
     for folder in (root / "Testing").iterdir():
-        for there, here in list(zip(sorted((root / "Training" / folder.name).iterdir()), sorted(folder.iterdir())))[:2]:
-            shutil.copy(there, here)
+        originals, files = sorted((root / "Training" / folder.name).iterdir()), sorted(folder.iterdir())
+        for i in range(2):
+            shutil.copy(originals[i], files[i])
     return root
 
 

@@ -233,17 +233,21 @@ def test_unusable_data_are_one_line(here: Path) -> None:
 
 
 def test_an_interrupt_is_one_line_and_leaves_what_was_done(here: Path) -> None:
-    # Regression: the processes that decode printed a traceback each.
+    # Regression: a process that had nothing left to decode printed a traceback.
     write_kaggle_tree(here / "brain", 1)
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (1200, 1200), np.uint8)).save("large.jpg")
-    for i in range(1200):
-        os.link("large.jpg", f"brain/Training/glioma/{i:04d}.jpg")
+    large = np.random.default_rng(0).integers(0, 255, (2400, 2400), np.uint8)
+    for name, pixels, n in (("small", large[:40, :40], 1024), ("large", large, 24)):
+        Image.fromarray(pixels).save(f"{name}.jpg")
+        folder = here / "brain" / ("Training/glioma" if name == "small" else "Testing/pituitary")
+        for i in range(n):
+            os.link(f"{name}.jpg", folder / f"{i:04d}.jpg")
     run = process("dataset=kaggle", "dataset.root=brain", "dataset.workers=2")
     deadline = time.monotonic() + 60
-    while not any(path.stat().st_size for path in here.glob("cache/*.part/journal.jsonl")):
+    while sum(path.read_bytes().count(b"\n") for path in here.glob("cache/*.part/journal.jsonl")) < 32:
         assert run.poll() is None, run.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
+    time.sleep(0.2)
     os.killpg(run.pid, signal.SIGINT)
     out, err = run.communicate(timeout=60)
     assert (run.returncode, out) == (1, "")

@@ -101,9 +101,13 @@ def test_what_a_killed_job_left_half_written_is_cut_off(tear: str, tmp_path: Pat
     paths = scratch / "images.f2", scratch / "journal.jsonl"
     for path, content in zip(paths, TEARS[tear](*(path.read_bytes() for path in paths)), strict=True):
         path.write_bytes(content)
+    (root / "04" / "2.txt").write_text("raise")  # and once more, as what is left now has to fit together too
     (tmp_path / "read.log").unlink()
+    with pytest.raises(RuntimeError):
+        decode(root, tasks, read, "made up", SIZE, tmp_path / "cache", 1)
+    (root / "04" / "2.txt").write_text("none 4 2")
     decode(root, tasks, read, "made up", SIZE, tmp_path / "cache", 1)
-    assert len(log(tmp_path)) == 3 * LEFT[tear]
+    assert len(log(tmp_path)) == 3 * LEFT[tear] + 1
     assert entry(tmp_path / "cache") == uninterrupted(tmp_path)
 
 

@@ -153,6 +153,18 @@ def test_two_patients_with_one_name_stay_apart(tree: Path, tmp_path: Path) -> No
     assert len(set(data.names)) == len(data.names)
 
 
+def test_two_series_in_one_folder_stay_apart(tree: Path, tmp_path: Path) -> None:
+    one, other = series_of(tree, 2)
+    for path in other.iterdir():
+        path.rename(one / f"2-{path.name}")
+    other.rmdir()
+    data = rembrandt(tree, tmp_path)
+    slices = Counter((r.series, r.slice) for r in data.records if r.patient == "PHANTOM-0002")
+    assert len({series for series, _ in slices}) == 2
+    assert len(slices) == 2 * N_SLICES
+    assert len(set(data.names)) == len(data.names)
+
+
 def test_a_patient_in_two_folders_is_one(tree: Path, tmp_path: Path) -> None:
     folder = series_of(tree, 1)[0]
     shutil.move(folder, tree / "REMBRANDT" / "elsewhere" / "1" / folder.name)

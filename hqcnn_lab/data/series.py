@@ -159,9 +159,9 @@ def _percentiles(images: list[np.ndarray]) -> tuple[float, float]:
             return low + int(np.searchsorted(cumulative, place, side="right"))
     else:
         pixels = np.concatenate([image.ravel() for image in images], dtype=np.float32)
+        pixels.sort()  # vectorized; a partition takes ten times as long where many pixels are black
 
         def ordered(place: int) -> float:
-            pixels.partition(place)
             return float(pixels[place])
 
     below, above = (

@@ -178,7 +178,8 @@ def _displayed(stored: np.ndarray, elements: Elements, form: PixelFormat) -> np.
     else:
         values = _windowed(values, elements, bounds)
     if form.colours == "MONOCHROME1":
-        values = -values.astype(np.int64 if values.dtype.kind in "iu" else np.float32)
+        kind = np.float32 if values.dtype.kind == "f" else np.int32 if values.dtype.itemsize < 4 else np.int64
+        values = -values.astype(kind)
     return values
 
 

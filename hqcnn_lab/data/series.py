@@ -29,8 +29,8 @@ class ImageRecord(NamedTuple):
     """Where one image comes from.
 
     `file` is relative to the root, with forward slashes; `slice` its place in the series, from 0 along the normal;
-    `height`, `width` and `mode` (how pixels are stored) those of the original. `content` is the same for the same file, `pixels` for the same original
-    pixels and shape: 32 hex digits of a SHA-256 each.
+    `height`, `width` and `mode` (how pixels are stored) those of the original. `content` is the same for the same
+    file, `pixels` for the same original pixels and shape: 32 hex digits of a SHA-256 each.
     """
 
     file: str

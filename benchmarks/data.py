@@ -226,8 +226,7 @@ def resident(session: int) -> int:
 def full(options: argparse.Namespace) -> None:
     """One command over as many slices as REMBRANDT has; the same killed halfway and started again; an epoch."""
     scratch, needed = options.scratch, 1.05 * options.slices * (136_000 + 4 * SIZE**2)  # bytes of files, two caches
-    free = shutil.disk_usage(scratch).free
-    if free < needed:
+    if (free := shutil.disk_usage(scratch).free) < needed:
         sys.exit(f"{free / 1e9:.0f} GB are free in {scratch}, {needed / 1e9:.0f} needed; name another by --folder")
     root, caches = export_slices(scratch / "dicom", options.slices, PATIENTS), (scratch / "whole", scratch / "killed")
     paths = sorted(root.rglob("*.dcm"))

@@ -34,7 +34,7 @@ class ArrayDataset(Dataset):
     def __getitems__(self, positions: list[int]) -> Batch:
         """`image` float32 `[B, 1, H, W]` in [0, 1], `label` and `index` int64 `[B]`."""
         index = self.indices[positions]
-        images = torch.from_numpy(self.images[index].astype(np.float32)).unsqueeze(1)
+        images = torch.from_numpy(self.images[index]).float().unsqueeze(1)  # from float16 thrice as fast as numpy
         return {"image": images, "label": torch.from_numpy(self.labels[index]), "index": torch.from_numpy(index)}
 
 

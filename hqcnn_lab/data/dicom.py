@@ -34,6 +34,7 @@ class DicomImage(NamedTuple):
 
     `position` is in mm along the normal of its plane. `pixels` `[H, W]` are in the units of the modality: the integers
     stored where nothing rescales them, else float32. `digest` is that of the pixels stored, before any table or window.
+    `mode` is how they are stored, such as "MONOCHROME2 12 bit".
     """
 
     patient: str
@@ -44,6 +45,7 @@ class DicomImage(NamedTuple):
     position: float
     pixels: np.ndarray
     digest: str
+    mode: str
 
 
 def read_dicom(content: bytes, any_modality: bool = False) -> list[DicomImage]:
@@ -135,6 +137,7 @@ def _frames(elements: Elements) -> Iterator[DicomImage]:
             _position(own, instance, frame if form.frames > 1 else 0),
             _displayed(stored, own, form),
             pixel_digest(stored),
+            f"{form.colours} {form.stored} bit",
         )
 
 
@@ -178,7 +181,8 @@ def _displayed(stored: np.ndarray, elements: Elements, form: PixelFormat) -> np.
     else:
         values = _windowed(values, elements, bounds)
     if form.colours == "MONOCHROME1":
-        values = -values.astype(np.int64 if values.dtype.kind in "iu" else np.float32)
+        kind = np.float32 if values.dtype.kind == "f" else np.int32 if values.dtype.itemsize < 4 else np.int64
+        values = -values.astype(kind)
     return values
 
 

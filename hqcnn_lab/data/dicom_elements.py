@@ -198,6 +198,15 @@ def _walk(content: bytes, at: int, explicit: bool) -> dict | None:
     if not explicit and content[at + 4 : at + 6] in _SHORT_VR:  # a false transfer syntax
         return None
     while True:
+        if explicit:  # nine of ten elements are short, so their header is read here: a call would take as long again
+            group, element, vr, length = _explicit(content, at)
+            if vr in _SHORT_VR:
+                at += 8
+                name = _NAMES.get(group << 16 | element)
+                if name is not None:
+                    raw[name] = content[at : at + length]
+                at += length
+                continue
         tag, length, at = _header(content, at, explicit)
         if tag == _PIXEL_DATA:
             raw["PixelData"] = memoryview(content)[at : None if length == _UNDEFINED else at + length]

@@ -150,7 +150,8 @@ class FileDataModule(ImageDataModule):
         """What is there, what occurs twice, and what gives the class away."""
         heights, widths = (np.array([getattr(r, side) for r in self.records]) for side in ("height", "width"))
         known = (self.images, self.labels, self.halves, self.patients, heights, widths, self.names)
-        return audit(*known, self.twins, self.split, self.split_name, self.classes, self.published)
+        modes = [record.mode for record in self.records]
+        return audit(*known, self.twins, self.split, self.split_name, self.classes, self.published, modes)
 
     def not_used(self) -> list[str]:
         """Counts of what is no image of the kind wanted, and the first files that could not be read."""

@@ -15,8 +15,8 @@ MAX_PIXELS = 8192**2
 MAX_FILE = 2**30
 # A JPEG of ten bytes a scan would be decoded for minutes; sound ones have some ten scans.
 MAX_SCANS = 500
-# Pillow knows more, among them EPS, which it would hand to Ghostscript to run.
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+# Pillow knows more: EPS, which it would hand to Ghostscript to run; JPEG 2000, which takes 1.2 GiB for `MAX_PIXELS`.
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 
 
 class UnreadableImage(ValueError):
@@ -29,7 +29,7 @@ def read_image(path: Path, size: int) -> np.ndarray:
     Palette and colour become luminance, transparency is ignored, 16-bit depth is kept, the aspect ratio is not (as in
     the paper: padding to a square would leave bars that give the class away). Raises `UnreadableImage` with the reason.
     """
-    return fit(decode(read_file(path)), size)
+    return fit(decode(read_file(path))[0], size)
 
 
 def read_file(path: Path) -> bytes:
@@ -45,8 +45,11 @@ def read_file(path: Path) -> bytes:
         raise UnreadableImage(f"{type(error).__name__}: {error.strerror}") from error
 
 
-def decode(content: bytes) -> np.ndarray:
-    """Return a picture's gray levels `[H, W]`, as they are stored; raises `UnreadableImage` with the reason."""
+def decode(content: bytes) -> tuple[np.ndarray, str]:
+    """Return a picture's gray levels `[H, W]`, as they are stored, and Pillow's name of its mode, such as RGB.
+
+    Raises `UnreadableImage` with the reason.
+    """
     if content.count(b"\xff\xda") > MAX_SCANS and content[:2] == b"\xff\xd8":
         raise UnreadableImage(f"more than {MAX_SCANS} JPEG scans")
     try:
@@ -54,7 +57,7 @@ def decode(content: bytes) -> np.ndarray:
             if image.width * image.height > MAX_PIXELS:  # before anything is decoded
                 raise UnreadableImage(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS}")
             image.load()
-            return _to_gray(image)
+            return _to_gray(image), image.mode
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:

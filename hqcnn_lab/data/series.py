@@ -29,8 +29,8 @@ class ImageRecord(NamedTuple):
     """Where one image comes from.
 
     `file` is relative to the root, with forward slashes; `slice` its place in the series, from 0 along the normal;
-    `height` and `width` those of the original. `content` is the same for the same file, `pixels` for the same original
-    pixels and shape: 32 hex digits of a SHA-256 each.
+    `height`, `width` and `mode` (how pixels are stored) those of the original. `content` is the same for the same
+    file, `pixels` for the same original pixels and shape: 32 hex digits of a SHA-256 each.
     """
 
     file: str
@@ -41,6 +41,7 @@ class ImageRecord(NamedTuple):
     slice: int
     height: int
     width: int
+    mode: str
     content: str
     pixels: str
 
@@ -119,8 +120,8 @@ def read_picture(root: Path, name: str, size: int) -> Decoded:
         if is_dicom(content[:132]):
             frames = read_dicom(content, any_modality=True)
         else:
-            gray = decode(content)
-            frames = [DicomImage("", "", "", 0, 0, 0.0, gray, pixel_digest(gray))]
+            gray, mode = decode(content)
+            frames = [DicomImage("", "", "", 0, 0, 0.0, gray, pixel_digest(gray), mode)]
         for place, image in enumerate(frames):
             images.append(fit(image.pixels, size))
             records.append(_record(name, digest, image, place))
@@ -137,10 +138,8 @@ def _series(one: _Slice) -> tuple[str, str, str]:
 
 
 def _record(file: str, content: str, image: DicomImage, place: int) -> ImageRecord:
-    height, width = image.pixels.shape
-    return ImageRecord(
-        file, image.frame, image.patient, image.study, image.series, place, height, width, content, image.digest
-    )
+    of_series = (file, image.frame, image.patient, image.study, image.series, place)
+    return ImageRecord(*of_series, *image.pixels.shape, image.mode, content, image.digest)
 
 
 def _percentiles(images: list[np.ndarray]) -> tuple[float, float]:
@@ -159,9 +158,9 @@ def _percentiles(images: list[np.ndarray]) -> tuple[float, float]:
             return low + int(np.searchsorted(cumulative, place, side="right"))
     else:
         pixels = np.concatenate([image.ravel() for image in images], dtype=np.float32)
+        pixels.sort()  # vectorized; a partition takes ten times as long where many pixels are black
 
         def ordered(place: int) -> float:
-            pixels.partition(place)
             return float(pixels[place])
 
     below, above = (

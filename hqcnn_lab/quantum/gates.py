@@ -13,6 +13,8 @@ from torch import Tensor
 from hqcnn_lab.quantum.circuit import CONTROLLED, Gate
 from hqcnn_lab.quantum.plan import Controlled, Local, Plan, groups
 
+_FEW = 4  # matrices whose Kronecker product is gathered: more would gather too much
+
 _CONSTANTS = (0.0, 1.0, -1.0, 0.5**0.5, -(0.5**0.5))
 _ZERO, _ONE, _MINUS, _ROOT, _MINUS_ROOT = range(5)
 # Rows of the table that depend on a weight θ, after the constants: cos θ/2, sin θ/2, −sin θ/2, cos θ, sin θ.
@@ -70,16 +72,31 @@ def make_matrices(plan: Plan, weights: Tensor) -> tuple[Tensor | None, list[tupl
 
 
 def kron(matrices: Tensor) -> Tensor:
-    """[..., k, a, b] → [..., aᵏ, bᵏ]: the Kronecker product over k, by halves."""
-    parts = list(matrices.unbind(-3))
-    while len(parts) > 1:
-        pairs = [_kron(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
-        parts = pairs + parts[2 * len(pairs) :]
-    return parts[0]
+    """[..., k, 2, 2] → [..., 2ᵏ, 2ᵏ]: the Kronecker product over k.
+
+    Of a few, every entry is gathered factor by factor, all at once; of more, it is that of two halves.
+    """
+    k = matrices.shape[-3]
+    if k == 1:
+        return matrices.squeeze(-3)
+    if k > _FEW:
+        half = k // 2
+        left, right = kron(matrices[..., :half, :, :]), kron(matrices[..., half:, :, :])
+        return (left[..., :, None, :, None] * right[..., None, :, None, :]).flatten(-2).flatten(-3, -2)
+    entries = matrices.flatten(-3).index_select(-1, _kron_entries(k, matrices.device))
+    product, *factors = entries.unflatten(-1, (k, -1)).unbind(-2)
+    for factor in factors:
+        product = product * factor
+    return product.unflatten(-1, (2**k, 2**k))
 
 
-def _kron(left: Tensor, right: Tensor) -> Tensor:
-    return (left[..., :, None, :, None] * right[..., None, :, None, :]).flatten(-2).flatten(-3, -2)
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _kron_entries(k: int, device: torch.device) -> Tensor:
+    """[k · 4ᵏ]: for each factor, which of all 4k entries goes into every entry of the product."""
+    wires = torch.arange(k)
+    bits = torch.arange(2**k) >> (k - 1 - wires[:, None]) & 1  # [k, 2ᵏ]
+    return (4 * wires[:, None, None] + 2 * bits[:, :, None] + bits[:, None, :]).flatten().to(device)
 
 
 def _narrow(matrices: Tensor, step: Local) -> Tensor:

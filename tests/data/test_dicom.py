@@ -478,5 +478,11 @@ def test_equal_pixels_have_one_digest() -> None:
     small = RAMP[:4] // 2
     digests = {dicom.pixel_digest(small.astype(kind)) for kind in ("u1", "u2", "i2", "u4", ">u2")}
     assert len(digests) == 1
-    different = [small.T, small.reshape(8, -1), small + 1, np.where(small == 3, 70000, small), -small.astype(int)]
+    different = [
+        small.T,
+        small.reshape(8, -1),
+        small + 1,
+        np.where(small == 3, 70000, small.astype(int)),
+        -small.astype(int),
+    ]
     assert len(digests | {dicom.pixel_digest(image) for image in different}) == 6

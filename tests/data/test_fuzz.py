@@ -76,7 +76,6 @@ def sound_files() -> list[bytes]:
         (Image.fromarray(RAMP.astype(np.float32)), "TIFF", {}),
         (gray, "BMP", {}),
         (colour, "WEBP", {}),
-        (gray, "JPEG2000", {}),
     ]:
         buffer = BytesIO()
         image.save(buffer, format=kind, **options)

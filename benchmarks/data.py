@@ -288,6 +288,8 @@ def main() -> None:
     options.results = {"versions": versions, "cores": os.cpu_count(), "ingest": {}, "epoch": {}}
     print(", ".join(f"{name} {number}" for name, number in versions.items()) + f"; {os.cpu_count()} cores")
     print("MONAI is not installed, so left out (`make peers` installs it)\n" * (not options.monai), end="")
+    if options.folder:
+        options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="hqcnn-", dir=options.folder) as scratch:
         options.scratch = Path(scratch)
         (full if options.full else tables)(options)

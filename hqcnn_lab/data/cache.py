@@ -1,6 +1,7 @@
 """Decode a data set's files once, on all cores, into a memory-mapped array that all runs and sweeps share."""
 
 import csv
+import ctypes
 import hashlib
 import json
 import os
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -209,9 +210,7 @@ def _decoded(
             yield from pool.map(lambda each: read(root, each, size), names)
         return
     # Not forked: a fork of a process with torch's threads can hang.
-    # An interrupt at the keyboard reaches them too; they end with this process.
-    ignore = (signal.SIGINT, signal.SIG_IGN)
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, ignore)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
     try:
         yield from pool.map(read, [root] * len(names), names, [size] * len(names))
     except BrokenProcessPool:
@@ -221,6 +220,17 @@ def _decoded(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    # An interrupt at the keyboard reaches it too; it ends with the process that started it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(AttributeError, OSError, TypeError):  # of glibc only
+        for setting, value in (
+            (-4, 0),
+            (-1, -1),
+        ):  # M_MMAP_MAX, M_TRIM_THRESHOLD: what one series leaves, the next takes
+            ctypes.CDLL(None).mallopt(setting, value)
 
 
 def _drop_abandoned(cache_dir: Path, but: Path) -> None:

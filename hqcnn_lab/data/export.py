@@ -18,6 +18,7 @@ from rich.text import Text
 
 from hqcnn_lab.data import clinical, layout
 from hqcnn_lab.data.phantom import generate
+from hqcnn_lab.data.scanner_header import scanner_header
 
 _GRADES = dict(zip(clinical.CLASSES, ("II", "IV", "II", "III"), strict=True))
 _CLINICAL_COLUMNS = "SUBJECT_ID,AGE_RANGE,GENDER,DISEASE_TYPE,WHO_GRADE"
@@ -160,7 +161,7 @@ def _data_set(series: _Series, patient: str, i_patient: int, seed: int, size: in
     date = datetime.date(2001, 1, 1) + datetime.timedelta(days=17 * (i_patient % 500) + 90 * series.study)
     source = ["phantom", str(seed), patient, str(series.study)]
     slope, intercept = (0.5, 10) if series.index % 4 == 2 else (1, 0)
-    d = Dataset()
+    d = scanner_header()
     d.SpecificCharacterSet = "ISO_IR 100"
     d.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER" if series.is_localizer else "OTHER"]
     d.SOPClassUID, d.SOPInstanceUID = MRImageStorage, _ANY_UID

@@ -1,8 +1,7 @@
 """The procedural phantom as a data set: the embedded default, so that the lab runs with nothing downloaded."""
 
-import hashlib
-
 import numpy as np
+from xxhash import xxh3_128_hexdigest
 
 from hqcnn_lab.data.datamodule import ImageDataModule
 from hqcnn_lab.data.phantom import generate
@@ -44,7 +43,7 @@ class PhantomDataModule(ImageDataModule):
         self.labels = np.concatenate([train[1], test[1]])
         in_test = np.arange(self.n_train + self.n_test) >= self.n_train
         self.names = [f"phantom/{'test' if t else 'train'}/{i:06d}" for i, t in enumerate(in_test)]
-        self.contents = [hashlib.sha256(image.tobytes()).hexdigest()[:32] for image in self.images]
+        self.contents = [xxh3_128_hexdigest(image.tobytes()) for image in self.images]
         self.frames = [""] * len(self.names)
         self.split = split_images(self.labels, in_test, self.val_fraction, self.split_seed)
         self.require_every_class()

@@ -57,7 +57,7 @@ def read(root: Path, names: list[str], size: int) -> Decoded:
         for frame in range(1 + text.startswith("two")):
             seed = np.frombuffer(text.encode(), np.uint8)
             images.append(np.random.default_rng([*seed, frame]).random((size, size)).astype(np.float16))
-            records.append(ImageRecord(name, frame, 'P, "1"\n2', "", "série", frame, 40, 50, text, text[::-1]))
+            records.append(ImageRecord(name, frame, 'P, "1"\n2', "", "série", frame, 40, 50, "L", text, text[::-1]))
     return Decoded(records, np.array(images, np.float16).reshape(-1, size, size), skipped, left_out)
 
 

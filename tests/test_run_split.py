@@ -79,7 +79,7 @@ def test_the_result_table_says_whether_the_split_leaks(
     train(config(tmp_path / "run", brain, f"dataset.split={split}"))
     table = " ".join(capsys.readouterr().out.split())
     if split == "official":
-        assert "split official split: 25 % of test images have a twin in training test accuracy" in table
+        assert "split official: 25 % of test images have a twin in training test accuracy" in table
     else:
         assert "split grouped, no test image seen in training test accuracy" in table
         assert summary_of(tmp_path / "run")["split/leak"] is None

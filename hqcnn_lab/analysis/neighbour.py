@@ -24,6 +24,8 @@ def nearest_neighbour_right(
 
 
 def _thumbnails(images: np.ndarray, chosen: np.ndarray, side: int) -> torch.Tensor:
-    blocks = (images[chosen[start : start + _BLOCK]] for start in range(0, len(chosen), _BLOCK))
-    stacks = (torch.from_numpy(block.astype(np.float32)).unsqueeze(1) for block in blocks)
-    return torch.cat([torch.nn.functional.adaptive_avg_pool2d(stack, side).flatten(1) for stack in stacks])
+    thumbnails = torch.empty(len(chosen), side * side)
+    for start in range(0, len(chosen), _BLOCK):
+        stack = torch.from_numpy(images[chosen[start : start + _BLOCK]]).float().unsqueeze(1)
+        thumbnails[start : start + _BLOCK] = torch.nn.functional.adaptive_avg_pool2d(stack, side).flatten(1)
+    return thumbnails

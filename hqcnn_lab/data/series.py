@@ -1,6 +1,8 @@
 """Read one folder of slices, scaled series by series, and one file of a folder of pictures."""
 
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -74,6 +76,7 @@ def read_series(root: Path, names: list[str], size: int) -> Decoded:
     slices: list[_Slice] = []
     skipped: list[tuple[str, str]] = []
     left_out: list[tuple[str, str]] = []
+    _read_ahead(root, names)
     for name in names:
         try:
             content = read_file(Path(root) / name)
@@ -130,6 +133,18 @@ def read_picture(root: Path, name: str, size: int) -> Decoded:
     except UnreadableImage as error:
         return Decoded([], _stack([], size), [(name, str(error))], [])
     return Decoded(records, _stack(images, size), [], [])
+
+
+def _read_ahead(root: Path, names: list[str]) -> None:
+    """Ask the system for files that are read next, where it can be asked: a disk is read while others are decoded."""
+    if hasattr(os, "posix_fadvise"):
+        for name in names:
+            with suppress(OSError, ValueError):  # whatever is wrong with a file is said when it is read
+                file = os.open(Path(root) / name, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+                try:
+                    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
+                finally:
+                    os.close(file)
 
 
 def _series(one: _Slice) -> tuple[str, str, str]:

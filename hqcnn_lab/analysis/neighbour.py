@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-_BLOCK = 1024  # images compared with all training images at a time: with 100,000 of them, 400 MiB
+_BLOCK = 256  # images compared with all training images at a time: with 100,000 of them, 100 MiB
 
 
 def nearest_neighbour_right(

@@ -13,6 +13,7 @@ TRUSTED = (
     "lightning.pytorch",
     "lightning.pytorch.callbacks",
     "lightning.pytorch.loggers",
+    "pytorch_optimizer",
     "torch.optim",
     "torch.optim.lr_scheduler",
 )

@@ -53,13 +53,17 @@ def time_to_level(
     Such a run counts, as one that would have taken longer than it was watched: `censored_at`, its length, one for all
     or for each. Dropping it would make the optimizer that fails often look fast. `horizon` is where the restricted mean
     stops, by default where the shortest run does. Its standard error is Greenwood's times √(n/(n − 1)): with nothing
-    censored before the horizon, that of a mean. Not for runs that diverged: they would never get there, however long.
-    Raises ValueError where a time is not positive or later than its run's end, or the curve ends before the horizon.
+    censored before the horizon, that of a mean. A run that diverged has to be given the full length: censored where it
+    broke off, it would count as one that was still on its way. Raises ValueError where a time is not positive or later
+    than its run's end, or the curve ends before the horizon.
     """
     times = np.array([np.nan if t is None else t for t in times], dtype=float)
     if times.ndim != 1 or len(times) < 2:
         raise ValueError(f"times has to hold one time for each of 2 runs or more, but has shape {times.shape}")
-    ends = np.broadcast_to(np.asarray(censored_at, dtype=float), times.shape)
+    ends = np.asarray(censored_at, dtype=float)
+    if ends.shape not in ((), times.shape):
+        raise ValueError(f"censored_at has to be one length or one for each of {len(times)} runs, not {ends.shape}")
+    ends = np.broadcast_to(ends, times.shape)
     reached = ~np.isnan(times)
     if not (np.isfinite(ends) & (ends > 0)).all() or (times[reached] <= 0).any():
         raise ValueError("times and censored_at have to be positive and finite: count the first epoch or step as 1")

@@ -132,9 +132,13 @@ def test_no_difference_at_all() -> None:
     assert found.mean_difference == 0
 
 
+def test_a_rounding_error_is_no_difference() -> None:
+    found = compare_paired([0.1 + 0.2, 0.9, 0.8, 0.7], [0.3, 0.8, 0.6, 0.4])
+    assert found.p_wilcoxon == 2 / 8  # the pair without a difference says nothing: three are left
+
+
 def test_differences_without_scatter_are_not_called_certain() -> None:
-    a = np.array([0.7, 0.8, 0.9])
-    found = compare_paired(a, a - 0.1)  # 0.1 up to rounding: t would be about 10¹⁵
+    found = compare_paired([0.7, 0.8, 0.9], [0.6, 0.7, 0.8])  # 0.1 up to rounding: t would be about 10¹⁵
     assert (found.p_t, found.p_permutation, found.detectable_seeds) == (1, 2 / 8, None)
     assert all(math.isnan(x) for x in (found.low, found.high, found.hedges_g))
 
@@ -153,7 +157,7 @@ def test_detectable_seeds_as_published(d_z: float, seeds: int) -> None:
     assert compare_paired(pattern + d_z, np.zeros(6)).detectable_seeds == seeds
 
 
-@pytest.mark.parametrize("d_z", [0.7, 1.5, 3.0, 6.0, 20.0, 1e4])
+@pytest.mark.parametrize("d_z", [0.7, 1.5, 3.25, 6.0, 20.0, 1e4])
 def test_detectable_seeds_reach_the_power_and_one_less_does_not(d_z: float) -> None:
     pattern = np.array([1.0, -1, 1, -1])
     pattern /= pattern.std(ddof=1)

@@ -86,7 +86,9 @@ def test_difference_is_paired_on_images() -> None:
 def test_difference_equals_scipy() -> None:
     a, b = some_right(300, 0.9, 1), some_right(300, 0.85, 2)
     found = bootstrap_difference(a, b)
-    expected = stats.bootstrap((a.astype(float) - b,), np.mean, method="percentile", n_resamples=10_000)
+    expected = stats.bootstrap(
+        (a.astype(float) - b,), np.mean, method="percentile", n_resamples=10_000, random_state=np.random.default_rng(0)
+    )
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval), abs=1.5 / 300)
     assert found.share_at_most_0 == pytest.approx((expected.bootstrap_distribution <= 1e-12).mean(), abs=0.015)
 

@@ -107,7 +107,12 @@ def test_wilcoxon_without_ties_equals_scipy(n: int) -> None:
 def test_permutation_equals_scipy(n: int) -> None:
     a, b = normal_pairs(n, seed=n, shift=0.4)
     expected = stats.permutation_test(
-        (a - b,), np.mean, permutation_type="samples", n_resamples=2**16, vectorized=True
+        (a - b,),
+        np.mean,
+        permutation_type="samples",
+        n_resamples=2**16,
+        vectorized=True,
+        random_state=np.random.default_rng(0),
     ).pvalue
     error = 0 if n <= 16 else 5 * math.sqrt(expected * (1 - expected) / 20_000)
     assert compare_paired(a, b).p_permutation == pytest.approx(expected, rel=1e-9, abs=error)

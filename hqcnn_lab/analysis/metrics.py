@@ -27,9 +27,7 @@ def read_metrics(folder: str | Path) -> dict[str, Series]:
                 if value:
                     pairs.setdefault(name, []).append((step, float(value)))
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: not a table of metrics by step ({error!r}); a run's own is written by it"
-            ) from None
+            raise ValueError(f"{path}: not a table of metrics by step ({error!r}); give the folder of a run") from None
     series = {}
     for name, logged in pairs.items():
         steps, values = np.array(logged).T

@@ -10,12 +10,15 @@ import subprocess
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PACKAGES = (
     *("hqcnn-lab", "torch", "lightning", "torchmetrics", "torchquantum"),
@@ -65,6 +68,15 @@ class RunRecord:
         writer.writerow(header)
         writer.writerows(rows)
         self.write(name, text.getvalue())
+
+    def write_figure(self, name: str, figure: "Figure") -> Path:
+        """`figures/<name>.png`, 1000 pixels wide or so; returns where it is."""
+        path = self.folder / "figures" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        scratch = path.with_suffix(".part")
+        figure.savefig(scratch, format="png", dpi=120)
+        scratch.replace(path)
+        return path
 
     def write_predictions(
         self, names: list[str], labels: np.ndarray, classes: list[str], predictions: dict[str, torch.Tensor]

@@ -126,6 +126,8 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     summary |= after_test(trainer, model)
     record.write_predictions(data.names, data.labels, list(data.classes), model.predictions)
     _mirror_summary(loggers, summary)
+    if plain["figures"]:
+        _draw_figures(record, loggers)
     print_result(summary, record.folder)
     return summary
 
@@ -136,6 +138,23 @@ def _mirror_summary(loggers: list[Any], summary: dict[str, Any]) -> None:
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.summary.update({k: v for k, v in summary.items() if isinstance(v, int | float)})
+
+
+def _draw_figures(record: Any, loggers: list[Any]) -> None:
+    """`figures/*.png`, and W&B's copies; a run that is trained and tested is not lost for want of a picture."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    from hqcnn_lab.analysis.run_figures import run_figures
+
+    try:
+        paths = {name: record.write_figure(name, figure) for name, figure in run_figures(record.folder).items()}
+        for logger in loggers:
+            if isinstance(logger, WandbLogger):
+                import wandb
+
+                logger.experiment.log({f"figures/{name}": wandb.Image(str(path)) for name, path in paths.items()})
+    except Exception as error:
+        print(f"figures: not drawn ({first_line(error)})", flush=True)
 
 
 def _finish_wandb(failed: bool) -> None:
@@ -154,7 +173,7 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     # Hydra handles the root logger: Lightning's own handler would print every line twice.
-    for name in ("lightning.pytorch", "lightning.fabric"):
+    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).setLevel(logging.WARNING)
     # Batches are one indexing call on an array in memory; worker processes would only copy them.

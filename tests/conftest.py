@@ -25,6 +25,7 @@ TINY = [
     "dataset.batch_size=16",
     "trainer.log_every_n_steps=1",
     "trainer.accelerator=cpu",
+    "figures=false",
 ]
 TINY_PHANTOM = [*TINY, "dataset.n_train=80", "dataset.n_test=24"]
 

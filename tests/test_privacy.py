@@ -122,7 +122,7 @@ def test_the_planted_is_in_the_data_and_the_search_finds_it(tree: Path, tmp_path
 
 
 def test_a_run_tells_of_no_patient(tree: Path, tmp_path: Path) -> None:
-    arguments = [*TINY, "trainer.max_epochs=1", "hydra.run.dir=run", "callbacks.progress=null"]
+    arguments = [*TINY, "figures=true", "trainer.max_epochs=1", "hydra.run.dir=run", "callbacks.progress=null"]
     run = command("train", tree, *arguments, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     [log] = (tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb")  # it was on
@@ -130,6 +130,7 @@ def test_a_run_tells_of_no_patient(tree: Path, tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["images/skipped"] >= 3
     assert run.stdout.count(b"skipped ") == summary["images/skipped"]
+    assert list((tmp_path / "run" / "figures").iterdir())
     for table in ("split_manifest.csv", "skipped_files.csv", "predictions.csv", "audit.json"):
         assert (tmp_path / "run" / table).stat().st_size > 100
     assert_nothing_planted(tmp_path, run.stdout, run.stderr)

@@ -113,6 +113,24 @@ def test_wrong_value_of_a_data_set_of_files_is_refused_in_one_line(dataset: str,
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
+        (["optim=qng", "optim.damping=0"], "optim.damping=0: must be a positive, finite number"),
+        (["optim=spsa", "optim.c=0"], "optim.c=0: must be a positive, finite number"),
+        (["optim=spsa", "optim.gamma=-1"], "optim.gamma=-1: must be at least 0"),
+        (["optim=spsa", "optim.n_directions=0"], "optim.n_directions=0: must be at least 1"),
+        (["optim=spsa", "optim.n_directions=1.5"], "optim.n_directions=1.5: must be a whole number"),
+        (["optim=adabelief", "optim.betas=[0.9,1]"], "optim.betas=[0.9, 1]: must be two numbers"),
+    ],
+)
+def test_wrong_value_of_an_optimizer_is_refused_in_one_line(overrides: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_command_line(overrides)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
         (["circuit.encoder=reuploading", "circuit.engine=trig"], "circuit: engine='trig' needs an encoder that reads"),
         (["circuit.ansatz=pooling", "circuit.n_layers=3"], "circuit: ansatz='pooling' halves the wires"),
         (["circuit.encoder=amplitude", "circuit.shots=9", "circuit.shot_gradient=parameter_shift"], "straight_through"),

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from hqcnn_lab import summary
 from hqcnn_lab.build import build
 from hqcnn_lab.callbacks import Convergence, WeightAverage
+from hqcnn_lab.config import CONFIG_DIR
 from hqcnn_lab.data import ImageDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.models import ImageClassifier
@@ -100,9 +101,23 @@ def test_gvco_controls_stay_in_their_bounds(run: Path) -> None:
 AUGMENT_ALL = [f"dataset.augment.{amount}" for amount in ("intensity=0.3", "noise=0.1", "cutout=0.3", "mixup=0.4")]
 
 
-@pytest.mark.parametrize(
-    "chosen", [["gvco"], ["adam", "dataset.balance=loss"], ["sgd", "dataset.balance=sampler", *AUGMENT_ALL]]
-)
+RESUMED = [
+    ["gvco"],
+    ["adam", "dataset.balance=loss"],
+    ["sgd", "dataset.balance=sampler", *AUGMENT_ALL],
+    ["adamw"],
+    ["radam"],
+    ["adabelief"],
+    ["qng", "optim.quantum_lr=0.05"],
+    ["spsa", "optim.quantum_lr=0.01", "circuit.shots=50", "trainer.accumulate_grad_batches=2"],
+]
+
+
+def test_every_optimizer_is_resumed() -> None:
+    assert {chosen[0] for chosen in RESUMED} == {path.stem for path in (CONFIG_DIR / "optim").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("chosen", RESUMED, ids=lambda chosen: chosen[0])
 def test_resumed_run_equals_an_uninterrupted_one(
     chosen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

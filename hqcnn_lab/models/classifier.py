@@ -1,5 +1,6 @@
 """The one LightningModule: trains any network, optimizer and schedule, each given as a plain dict."""
 
+from functools import partial
 from typing import Any
 
 import lightning.pytorch as pl
@@ -78,6 +79,19 @@ class ImageClassifier(pl.LightningModule):
         weights = getattr(self.trainer.datamodule, "class_weights", None)
         self.class_weights = None if weights is None else weights.to(self.device)
 
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """Give an optimizer that evaluates losses itself (SPSA) this batch's, the closure being too much: it logs."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        if hasattr(optimizer, "add_loss"):
+            optimizer.add_loss(partial(self._loss_alone, batch))
+
+    def _loss_alone(self, batch: dict[str, Tensor]) -> Tensor:
+        """The training loss, and nothing else: no metric is logged, no running average moved."""
+        buffers = {name: buffer.clone() for name, buffer in self.net.named_buffers()}
+        with self.trainer.precision_plugin.train_step_context():
+            logits = torch.func.functional_call(self.net, buffers, (batch["image"],)).float()
+            return self._training_loss(logits, batch)
+
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         logits = self(batch["image"]).float()
         loss = self._training_loss(logits, batch)
@@ -146,6 +160,8 @@ class ImageClassifier(pl.LightningModule):
         optim = dict(self.hparams.optim)
         groups = parameter_groups(self.net, optim["lr"], optim.pop("quantum_lr", None), optim.pop("weight_decay", 0.0))
         optimizer = build(optim, groups)
+        if hasattr(optimizer, "watch"):  # QNG asks the circuits for their inputs
+            optimizer.watch(self.net)
         scheduler = dict(self.hparams.scheduler or {})
         if scheduler.get("_target_") is None:
             return optimizer

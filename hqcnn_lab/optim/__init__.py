@@ -2,6 +2,8 @@
 
 from hqcnn_lab.optim.gvco import GVCO
 from hqcnn_lab.optim.parameter_groups import parameter_groups
+from hqcnn_lab.optim.qng import QNG
 from hqcnn_lab.optim.schedule import WarmupCosine
+from hqcnn_lab.optim.spsa import SPSA
 
-__all__ = ["GVCO", "WarmupCosine", "parameter_groups"]
+__all__ = ["GVCO", "QNG", "SPSA", "WarmupCosine", "parameter_groups"]

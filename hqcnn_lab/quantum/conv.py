@@ -72,6 +72,14 @@ class QuantumConv2d(CircuitModule):
         self.padding, self.groups, self.out_channels = padding, groups, groups * self.circuit.n_outputs
 
     def forward(self, angles: Tensor) -> Tensor:
+        values = self.expectations(self.fold(angles))  # [groups, outputs, images · rows · columns]
+        *leading, _, height, width = angles.shape
+        rows, columns = self._positions(height), self._positions(width)
+        values = values.reshape(*values.shape[:2], -1 if values.numel() else 0, rows, columns)
+        return values.permute(2, 0, 1, 3, 4).reshape(*leading, self.out_channels, rows, columns)
+
+    def fold(self, angles: Tensor) -> Tensor:
+        """[..., in_channels, H, W] → the patches [groups, inputs, images · rows · columns] that the circuits run on."""
         if angles.dim() < 3 or angles.shape[-3] != self.in_channels:
             raise ValueError(f"expected [..., in_channels={self.in_channels}, H, W], got shape {tuple(angles.shape)}")
         *leading, _, height, width = angles.shape
@@ -84,9 +92,7 @@ class QuantumConv2d(CircuitModule):
         patches = self._patches(images, rows, columns)
         if self.encoder == "amplitude":
             patches = F.pad(patches, (0, 0, 0, self.circuit.n_inputs - patches.shape[1]))
-        values = self.expectations(patches)  # [groups, outputs, images · rows · columns]
-        values = values.reshape(*values.shape[:2], -1 if values.numel() else 0, rows, columns)
-        return values.permute(2, 0, 1, 3, 4).reshape(*leading, self.out_channels, rows, columns)
+        return patches
 
     def _positions(self, size: int) -> int:
         return (size + 2 * self.padding - self.kernel_size) // self.stride + 1

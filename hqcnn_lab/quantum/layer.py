@@ -57,9 +57,12 @@ class QuantumLayer(CircuitModule):
         super().__init__(n_wires, n_layers, *options, n_circuits=None, wires_from="n_wires")
 
     def forward(self, angles: Tensor) -> Tensor:
+        return unfold_leading(self.expectations(self.fold(angles)), angles.shape[:-1])
+
+    def fold(self, angles: Tensor) -> Tensor:
+        """[..., inputs] → [1, inputs, B], what the circuit runs on."""
         name = "2^n_wires" if self.encoder == "amplitude" else "n_wires"
-        values = self.expectations(fold_leading(angles, self.circuit.n_inputs, name))
-        return unfold_leading(values, angles.shape[:-1])
+        return fold_leading(angles, self.circuit.n_inputs, name)
 
     def extra_repr(self) -> str:
         return f"n_wires={self.n_wires}, {self.circuit_repr()}"

@@ -102,7 +102,7 @@ class CircuitModule(nn.Module):
         with torch.autocast(angles.device.type, enabled=False):
             angles, weights = angles.to(dtype), self.weights.to(dtype)
             if self.encoder == "amplitude":
-                angles = _normalized(angles)
+                angles = normalized(angles)
             weights = weights.reshape(angles.shape[0], -1)
             if self.shots is None:
                 return self._run(angles, weights, self.circuit)
@@ -148,7 +148,7 @@ class CircuitModule(nn.Module):
         return ", ".join(parts)
 
 
-def _normalized(amplitudes: Tensor) -> Tensor:
+def normalized(amplitudes: Tensor) -> Tensor:
     """Unit vectors along dimension 1; a zero vector, which is no state, becomes |0…0⟩ and gets no gradient."""
     norm = amplitudes.norm(dim=1, keepdim=True)
     zero = norm == 0

@@ -41,6 +41,22 @@ assert not {"torchquantum", "lightning", "hydra", "wandb"} & set(sys.modules)
 """)
 
 
+def test_the_optimizers_need_no_simulator():
+    run("""
+import sys, torch
+from hqcnn_lab.optim import GVCO, QNG, SPSA
+weights = torch.nn.Parameter(torch.ones(2))
+for optimizer in (GVCO([weights]), SPSA([weights])):
+    if isinstance(optimizer, SPSA):
+        optimizer.add_loss(lambda: weights.sum())
+    weights.sum().backward()
+    optimizer.step()
+QNG([weights])
+assert not {name for name in sys.modules if name.startswith("hqcnn_lab.quantum")}
+assert not {"pytorch_optimizer", "lightning", "hydra", "wandb"} & set(sys.modules)
+""")
+
+
 def test_torchquantum_leaves_no_placeholder_and_no_warning_and_real_packages_alone(tmp_path):
     run(
         f"""

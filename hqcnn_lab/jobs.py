@@ -8,7 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
@@ -64,26 +67,49 @@ def run_jobs(jobs: Iterable[Job], workers: int, threads: int = 1) -> Iterator[En
 
     Close the iterator to end what is running. Runs end by themselves when this process dies.
     """
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if "forkserver" in methods:
-        context.set_forkserver_preload(_PRELOAD)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)  # libraries read it as they are loaded, over there
+    context = _context()
     waiting, running = list(jobs)[::-1], {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 job = waiting.pop()
                 process = context.Process(target=_train_alone, args=(job, threads, Path.cwd()))
-                process.start()
-                running[process.sentinel] = process, job, time.monotonic()
+                with _held_back(signal.SIGINT, signal.SIGTERM):  # or a process may start that is not known here
+                    process.start()
+                    running[process.sentinel] = process, job, time.monotonic()
             for sentinel in wait(list(running)):
                 process, job, since = running.pop(sentinel)
                 process.join()
                 yield Ended(job, process.exitcode, time.monotonic() - since)
     finally:
         _stop([process for process, *_ in running.values()])
+
+
+def _context() -> BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    # A Ctrl-C reaches every process of the terminal, also one that has yet to say that it does not want it. What is
+    # blocked here is blocked there, so that the study alone tells its runs. (The tracker's start would unblock it.)
+    resource_tracker.ensure_running()
+    with _held_back(signal.SIGINT):
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def _held_back(*signals: signal.Signals) -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _stop(processes: list[BaseProcess]) -> None:
@@ -100,8 +126,7 @@ def _train_alone(job: Job, threads: int, here: Path) -> None:
     """In a process of its own."""
     from filelock import FileLock
 
-    # A Ctrl-C reaches every process of the terminal; it is for the study to tell its runs.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the process was spawned: see `_context`
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as `hqcnn_lab.train`: the status says so
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(here)

@@ -38,7 +38,8 @@ plays no part in the choice.
   python -m hqcnn_lab.study sweep=optimizers plan=true                 how many runs that is, and how many are done
   python -m hqcnn_lab.study sweep=optimizers                           on the phantom, in minutes
   python -m hqcnn_lab.study sweep=noise scale=kaggle scale.root=brain  on real images
-  python -m hqcnn_lab.study sweep=depth overrides=[trainer.max_epochs=20] out=multirun/depth_long
+  python -m hqcnn_lab.study sweep=depth ~sweep.arms.sgd '+sweep.arms.mine=["optim=adam","optim.betas=[0.8,0.99]"]'
+  python -m hqcnn_lab.study sweep=depth 'overrides=["trainer.max_epochs=20"]' out=multirun/depth_long
 
 An interrupted study goes on with the same command; runs are shared with every other study and none is done twice.
 
@@ -83,6 +84,7 @@ def _questions() -> list[str]:
 
 def _study(config: DictConfig) -> None:
     sweep, runs_dir = config.sweep, Path(config.paths.sweeps_dir).expanduser().resolve() / "runs"
+    print(f"{sweep.name} on {config.scale.name}: {sweep.question}", flush=True)  # composing takes seconds
     cells, factors = make_cells(config), list(sweep.lr_factors)
     tuning = [cell.run("tune", *at, runs_dir) for cell in cells for at in product(factors, sweep.tune_seeds)]
     tuning = tuning if is_tuned(sweep) else []
@@ -113,7 +115,6 @@ def _study(config: DictConfig) -> None:
 
 def _print_plan(config: DictConfig, n_cells: int, tuning: list[Run], n_final: int) -> None:
     sweep = config.sweep
-    print(f"{sweep.name} on {config.scale.name}: {sweep.question}")
     print(f"{len(sweep.arms)} arms × {len(sweep.conditions)} conditions = {n_cells}, {_workers(config)} runs at a time")
     if tuning:
         done = sum(state_of(run.job.folder) in KEPT for run in tuning)

@@ -9,6 +9,7 @@ import re
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,22 +138,24 @@ def is_tuned(sweep: DictConfig) -> bool:
 
 def make_cells(config: DictConfig) -> list[Cell]:
     """Compose every arm under every condition, and check it as `hqcnn_lab.train` would; `ConfigError` names which."""
-    sweep, cells = config.sweep, []
-    for condition, changed in sweep.conditions.items():
-        for arm, chosen in sweep.arms.items():
-            lines = (*config.scale.overrides, *sweep.overrides, *changed, *chosen, *config.overrides)
-            lines = ("logger=none", *lines, f"paths.cache_dir={_quoted(config.paths.cache_dir)}")
-            composed: list[DictConfig] = []
-            try:
-                check_command_line(
-                    list(lines), multirun=False, check=lambda c, kept=composed: check(c) or kept.append(c)
-                )
-                if composed[0].optim.get("lr") is None:
-                    raise ConfigError("optim has no lr for sweep.lr_factors to multiply")
-            except ConfigError as error:
-                raise ConfigError(f"sweep={sweep.name}, arm {arm}, condition {condition}: {error}") from None
-            cells.append(Cell(condition, arm, lines, composed[0]))
+    cells = []
+    for condition, arm in product(config.sweep.conditions, config.sweep.arms):
+        lines, composed = overrides_of(config, condition, arm), []
+        try:
+            check_command_line(list(lines), multirun=False, check=lambda c, kept=composed: check(c) or kept.append(c))
+            if composed[0].optim.get("lr") is None:
+                raise ConfigError("optim has no lr for sweep.lr_factors to multiply")
+        except ConfigError as error:
+            raise ConfigError(f"sweep={config.sweep.name}, arm {arm}, condition {condition}: {error}") from None
+        cells.append(Cell(condition, arm, lines, composed[0]))
     return cells
+
+
+def overrides_of(config: DictConfig, condition: str, arm: str) -> tuple[str, ...]:
+    """What makes a run of `hqcnn_lab.train` one of this arm under this condition; later ones win."""
+    scale, sweep, user = (part.overrides for part in (config.scale, config.sweep, config))
+    cache = f"paths.cache_dir={_quoted(config.paths.cache_dir)}"
+    return ("logger=none", *scale, *sweep, *config.sweep.conditions[condition], *config.sweep.arms[arm], *user, cache)
 
 
 def _quoted(text: str) -> str:

@@ -1,6 +1,7 @@
 """Run a declared comparison of optimizers or circuits and tabulate it: `python -m hqcnn_lab.study --help`."""
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -88,21 +89,19 @@ def _study(config: DictConfig) -> None:
     cells, factors = make_cells(config), list(sweep.lr_factors)
     tuning = [cell.run("tune", *at, runs_dir) for cell in cells for at in product(factors, sweep.tune_seeds)]
     tuning = tuning if is_tuned(sweep) else []
-    n_final = len(cells) * len(sweep.seeds) * (len(factors) if sweep.final == "all" else 1)
-    _print_plan(config, len(cells), tuning, n_final)
+    n_final = len(cells) * len(sweep.seeds) * (1 if tuning else len(factors))
+    _print_plan(config, cells, tuning, n_final, runs_dir)
     if config.plan:
         return
     runs, choices = list(tuning), []
     try:
         _train(tuning, config, n_before=0, n_total=len(tuning) + n_final)
         choices, problems = _choose(cells, tuning, factors)
-        chosen = {(c.condition, c.arm): [c.factor] for c in choices}
-        final = [
-            cell.run("final", factor, seed, runs_dir)
-            for cell in cells
-            for factor in (chosen.get((cell.condition, cell.arm), []) if tuning else factors)
-            for seed in sweep.seeds
-        ]
+        for choice in choices:
+            edge = f", the {choice.edge} of the grid: the best may lie beyond" if choice.edge else ""
+            at = f"lr {choice.lr:g} (×{choice.factor:g})"
+            print(f"chosen for {choice.arm} {choice.condition}: {at}{edge}", flush=True)
+        final = _final(config, cells, choices, runs_dir)
         runs += final
         _train(final, config, n_before=len(tuning), n_total=len(runs))
     finally:
@@ -113,15 +112,35 @@ def _study(config: DictConfig) -> None:
         raise StudyError(f"not whole: {problems[0]}{more}; the same command tries again what failed")
 
 
-def _print_plan(config: DictConfig, n_cells: int, tuning: list[Run], n_final: int) -> None:
+def _final(config: DictConfig, cells: list[Cell], choices: list[Choice], runs_dir: Path) -> list[Run]:
+    """Every cell that has a choice, with fresh seeds; where nothing is chosen, every cell at every factor."""
     sweep = config.sweep
-    print(f"{len(sweep.arms)} arms × {len(sweep.conditions)} conditions = {n_cells}, {_workers(config)} runs at a time")
+    chosen = {(choice.condition, choice.arm): [choice.factor] for choice in choices}
+    if not is_tuned(sweep):
+        chosen = {(cell.condition, cell.arm): list(sweep.lr_factors) for cell in cells}
+    return [
+        cell.run("final", factor, seed, runs_dir)
+        for cell in cells
+        for factor in chosen.get((cell.condition, cell.arm), [])
+        for seed in sweep.seeds
+    ]
+
+
+def _print_plan(config: DictConfig, cells: list[Cell], tuning: list[Run], n_final: int, runs_dir: Path) -> None:
+    """How many runs each stage has and how many are done; of the second, once its learning rates are known."""
+    sweep, n_seeds, n_rates = config.sweep, len(config.sweep.seeds), len(config.sweep.lr_factors)
+    print(f"{len(sweep.arms)} arms × {len(sweep.conditions)} conditions, {_workers(config)} runs at a time")
+    n_tuned = sum(state_of(run.job.folder) in KEPT for run in tuning)
     if tuning:
-        done = sum(state_of(run.job.folder) in KEPT for run in tuning)
-        print(f"tuning: {len(sweep.lr_factors)} learning rates × {len(sweep.tune_seeds)} seeds each, ", end="")
-        print(f"{len(tuning)} runs, {done} of them done")
-    at = f"{len(sweep.lr_factors)} learning rates × " if sweep.final == "all" else ""
-    print(f"result: {at}{len(sweep.seeds)} seeds each, {n_final} runs", flush=True)
+        print(
+            f"tuning: {n_rates} learning rates × {len(sweep.tune_seeds)} seeds each, {len(tuning)} runs, {n_tuned} done"
+        )
+    n_done = 0
+    if n_tuned == len(tuning):
+        final = _final(config, cells, _choose(cells, tuning, list(sweep.lr_factors))[0], runs_dir)
+        n_done = sum(state_of(run.job.folder) in KEPT for run in final)
+    rates = "" if tuning else f"{n_rates} learning rates × "
+    print(f"result: {rates}{n_seeds} seeds each, {n_final} runs, {n_done} done", flush=True)
 
 
 def _workers(config: DictConfig) -> int:
@@ -162,8 +181,6 @@ def _label(run: Run) -> str:
 
 
 def _outcome(end: Ended) -> str:
-    import json
-
     state = state_of(end.job.folder)
     if state == "finished":
         accuracy = json.loads((end.job.folder / "summary.json").read_text())["val/accuracy"]
@@ -188,9 +205,7 @@ def _choose(cells: list[Cell], tuning: list[Run], factors: list[float]) -> tuple
         elif best is None:
             problems.append(f"{cell.arm} {cell.condition}: diverged at every learning rate; lower sweep.lr_factors")
         else:
-            choices.append(choice := choice_of(best, factors))
-            edge = f", the {choice.edge} of the grid: the best may lie beyond" if choice.edge else ""
-            print(f"chosen for {cell.arm} {cell.condition}: lr {choice.lr:g} (×{choice.factor:g}){edge}", flush=True)
+            choices.append(choice_of(best, factors))
     return choices, problems
 
 
@@ -208,7 +223,7 @@ def _write(config: DictConfig, runs: list[Run], choices: list[Choice]) -> None:
     files = {
         "study.yaml": OmegaConf.to_yaml(OmegaConf.create(declared), resolve=False),
         "runs.csv": csv_text(rows),
-        "chosen.csv": csv_text([choice._asdict() for choice in choices]),
+        "chosen.csv": csv_text([choice._asdict() for choice in choices], Choice._fields),
         "table.md": "\n\n".join(part.strip() for part in table) + "\n",
     }
     for name, text in files.items():

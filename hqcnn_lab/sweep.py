@@ -206,10 +206,12 @@ def _mean(rows: list[Row], name: str) -> float:
     return statistics.fmean(row[name] for row in rows)
 
 
-def csv_text(rows: list[Row]) -> str:
-    """A table of all columns that any row has, in the order they are first met; None is an empty field."""
+def csv_text(rows: list[Row], columns: Iterable[str] = ()) -> str:
+    """A table of `columns`, and of all that any row has, in the order they are first met; None is an empty field."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys([*columns, *(name for row in rows for name in row)])), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

@@ -268,7 +268,7 @@ def results(runs: Path) -> dict[str, int]:
     }
 
 
-def test_an_interrupted_study_loses_and_repeats_nothing(here: Path) -> None:
+def test_an_interrupted_study_loses_and_repeats_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs, out = here / "multirun" / "runs", here / "multirun" / "optimizers_phantom"
     first = start()  # told to end, as by Ctrl-C, with two runs going on
     for line in first.stdout:
@@ -284,8 +284,8 @@ def test_an_interrupted_study_loses_and_repeats_nothing(here: Path) -> None:
 
     second = start()  # killed, and only it: its runs find out by themselves
     for line in second.stdout:
-        if "done" in line:
-            assert f"4 runs, {len(before)} of them done" in line
+        if line.startswith("tuning"):
+            assert line.endswith(f"4 runs, {len(before)} done\n")
             break
     time.sleep(random.uniform(1, 6))
     second.kill()
@@ -300,6 +300,8 @@ def test_an_interrupted_study_loses_and_repeats_nothing(here: Path) -> None:
     assert len(rows) == 6 == len({row["run"] for row in rows})
     assert {row["status"] for row in rows} == {"finished"}
     assert {row["run"] for row in rows} <= set(after)
+    study.main([*SMALL, "plan=true"])
+    assert capsys.readouterr().out.endswith("4 runs, 4 done\nresult: 1 seeds each, 2 runs, 2 done\n")
     aside = [path.name for path in runs.glob("*.interrupted-*")]
     assert len(aside) <= 4  # two at a time, twice
     for choice in table(out / "chosen.csv"):
@@ -336,8 +338,8 @@ def test_every_arm_and_condition_composes(sweep: Path, scale: str, kaggle_root: 
 def test_plan_counts_and_trains_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study.main([*TWO_ARMS, "~sweep.arms.gvco", "plan=true", "workers=3"])
     assert capsys.readouterr().out.splitlines()[1:] == [
-        "1 arms × 1 conditions = 1, 3 runs at a time",
-        "tuning: 5 learning rates × 1 seeds each, 5 runs, 0 of them done",
-        "result: 5 seeds each, 5 runs",
+        "1 arms × 1 conditions, 3 runs at a time",
+        "tuning: 5 learning rates × 1 seeds each, 5 runs, 0 done",
+        "result: 5 seeds each, 5 runs, 0 done",
     ]
     assert not (here / "multirun").exists()

@@ -1,0 +1,186 @@
+"""Train a list of runs in parallel processes, one to each: a run that dies harms no other, and none is done twice."""
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+
+KEPT = ("finished", "diverged")  # results, never run again
+PATIENCE = 20  # seconds that a run, told to end, has to note it
+
+# Imported once, in a process that every run is forked from; before any parallel region, so that the fork is safe.
+_PRELOAD = ["hqcnn_lab.jobs", "hqcnn_lab.train", "hqcnn_lab.record", "hqcnn_lab.summary", "lightning.pytorch.loggers"]
+
+
+class Job(NamedTuple):
+    """A run: its folder, and the overrides of `hqcnn_lab.train` that make it."""
+
+    folder: Path
+    overrides: tuple[str, ...]
+
+
+class Ended(NamedTuple):
+    """A job whose process has ended; what it came to is in its folder: `state_of`. Negative codes are signals."""
+
+    job: Job
+    exit_code: int
+    seconds: float
+
+
+def state_of(folder: Path) -> str:
+    """What a run folder holds: `absent`, `finished`, `diverged`, `failed`, or `interrupted`.
+
+    Interrupted is a run that was told to end or was killed; one that is still going on, which a folder cannot tell from
+    a killed one, counts as that too.
+    """
+    if not folder.exists():
+        return "absent"
+    try:
+        status = json.loads((folder / "status.json").read_text())
+    except (OSError, ValueError):  # killed in the first moment
+        return "interrupted"
+    if status["status"] == "failed" and status["error"] != "interrupted":
+        return "diverged" if status["error"].startswith("TrainingDiverged") else "failed"
+    return "finished" if status["status"] == "finished" else "interrupted"
+
+
+def run_jobs(jobs: Iterable[Job], workers: int, threads: int = 1) -> Iterator[Ended]:
+    """Train `workers` jobs at a time, in processes of `threads` torch threads; yield each as it ends.
+
+    A job computes, bit for bit, what `python -m hqcnn_lab.train` with the same overrides and threads computes. What it
+    prints goes to `output.log` in its folder. A folder that holds a result is left alone, also where another process
+    has come to it in the meantime: of two that want a folder, one waits for the other. What was interrupted or failed
+    is moved aside (`.interrupted-1`) and run again.
+
+    Close the iterator to end what is running. Runs end by themselves when this process dies.
+    """
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)  # libraries read it as they are loaded, over there
+    context = _context()
+    waiting, running = list(jobs)[::-1], {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.pop()
+                process = context.Process(target=_train_alone, args=(job, threads, Path.cwd()))
+                with _held_back(signal.SIGINT, signal.SIGTERM):  # or a process may start that is not known here
+                    process.start()
+                    running[process.sentinel] = process, job, time.monotonic()
+            for sentinel in wait(list(running)):
+                process, job, since = running.pop(sentinel)
+                process.join()
+                yield Ended(job, process.exitcode, time.monotonic() - since)
+    finally:
+        _stop([process for process, *_ in running.values()])
+
+
+def _context() -> BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    # A Ctrl-C reaches every process of the terminal, also one that has yet to say that it does not want it. What is
+    # blocked here is blocked there, so that the study alone tells its runs. (The tracker's start would unblock it.)
+    resource_tracker.ensure_running()
+    with _held_back(signal.SIGINT):
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def _held_back(*signals: signal.Signals) -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _stop(processes: list[BaseProcess]) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + PATIENCE
+    for process in processes:
+        process.join(max(deadline - time.monotonic(), 0))
+        process.kill()
+        process.join()
+
+
+def _train_alone(job: Job, threads: int, here: Path) -> None:
+    """In a process of its own."""
+    from filelock import FileLock
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the process was spawned: see `_context`
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as `hqcnn_lab.train`: the status says so
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.chdir(here)
+    locks = job.folder.parent / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / job.folder.name):  # the system lets go of it, however this process ends
+        if state_of(job.folder) in KEPT:
+            return
+        _move_aside(job.folder)
+        job.folder.mkdir()
+        _print_to(job.folder / "output.log")
+        import torch
+
+        from hqcnn_lab.train import train
+
+        torch.set_num_threads(threads)
+        train(_compose(job))
+
+
+def _end_with_parent() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _move_aside(folder: Path) -> None:
+    if folder.exists():
+        state, n = state_of(folder), 1
+        while (aside := folder.with_name(f"{folder.name}.{state}-{n}")).exists():
+            n += 1
+        folder.rename(aside)
+
+
+def _print_to(path: Path) -> None:
+    """Also what libraries write to the descriptors."""
+    with path.open("w") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+
+
+def _compose(job: Job) -> DictConfig:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict
+
+    from hqcnn_lab.config import CONFIG_DIR
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        config = compose("config", list(job.overrides), return_hydra_config=True)
+    # As in a Hydra application: ${hydra:…} has a value, and the run record notes the overrides.
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    config.paths.output_dir = str(job.folder)
+    return config

@@ -1,0 +1,345 @@
+"""A study: fair by its checks, chosen on validation alone, and whole after any interruption."""
+
+import csv
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TINY_PHANTOM
+
+from hqcnn_lab import study
+from hqcnn_lab.config import CONFIG_DIR, compose
+from hqcnn_lab.jobs import Ended, Job, state_of
+from hqcnn_lab.rules import check
+from hqcnn_lab.sweep import check_sweep, choice_of, choose, commits, make_cells, markdown_table, overrides_of
+
+# Of the sweep `optimizers`, two arms; the runs are tiny.
+TWO_ARMS = [f"~sweep.arms.{arm}" for arm in ("sgd", "adamw", "adabelief", "radam")]
+TINY = ", ".join(f'"{line}"' for line in [*TINY_PHANTOM, "trainer.max_epochs=2"])
+SMALL = [*TWO_ARMS, "sweep.lr_factors=[1,3]", "sweep.tune_seeds=[100]", "sweep.seeds=[0]", f"overrides=[{TINY}]"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HQCNN_KAGGLE_ROOT", raising=False)
+    return tmp_path
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def refused(*arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        study.main(arguments)
+    assert isinstance(end.value.code, str)  # printed, with exit status 1
+    assert "\n" not in end.value.code
+    assert end.value.code.startswith("error: ")
+    return end.value.code.removeprefix("error: ")
+
+
+WRONG = {
+    "sweep=optimisers": "sweep=optimisers: there is no such choice; sweep is one of",
+    "scale=mnist": "scale=mnist: there is no such choice; scale is one of kaggle, phantom",
+    "sweep.seed=[1]": "sweep.seed: there is no such key; did you mean sweep.seeds?",
+    "sweep.lr_factors=[1,0]": "sweep.lr_factors=[1, 0]: must be positive numbers, each once",
+    "sweep.lr_factors=[1,1.0]": "must be positive numbers, each once",
+    "sweep.seeds=[0,100]": "sweep.seeds: 100 is among sweep.tune_seeds; results take fresh seeds",
+    "sweep.seeds=[]": "sweep.seeds=[]: needs at least one",
+    "sweep.tune_seeds=[]": "sweep.tune_seeds=[]: needs at least one, or sweep.lr_factors=[1]",
+    "sweep.tune_seeds=[-1]": "sweep.tune_seeds=[-1]: must be whole numbers from 0 on",
+    "sweep.final=best": "sweep.final=best: must be chosen or all",
+    "+sweep.arms.mine=[5]": "sweep.arms.mine=[5]: must be a list of overrides",
+    '+sweep.arms.mine=["seed=1"]': "sweep.arms.mine: seed=1 is not for a sweep to say",
+    'overrides=["paths.cache_dir=x"]': "overrides: paths.cache_dir=x is not for a sweep to say",
+    "workers=0": "workers=0: must be at least 1",
+    "scale=kaggle": "scale.root=null: not set; give the folder of the data",
+}
+
+
+@pytest.mark.parametrize("argument", WRONG)
+def test_a_mistake_is_one_line(argument: str) -> None:
+    assert WRONG[argument] in refused(*SMALL, argument)
+
+
+def test_a_wrong_override_names_sweep_arm_condition_and_key() -> None:
+    said = refused(*SMALL, '+sweep.conditions.few=["circuit.shot=8"]', "plan=true")
+    assert said == (
+        "sweep=optimizers, arm gvco, condition few: circuit.shot: there is no such key; did you mean circuit.shots?"
+    )
+    said = refused(*SMALL, '+sweep.arms.mine=["optim=adam","optim.lr=-1"]')
+    assert said == "sweep=optimizers, arm mine, condition exact: optim.lr=-1: must be a positive, finite number"
+
+
+def test_help_lists_every_sweep_with_its_question_and_needs_no_torch() -> None:
+    code = (
+        "import sys\nfrom hqcnn_lab.study import main\n"
+        "try: main(['--help'])\nfinally: assert not {'torch', 'lightning', 'wandb'} & set(sys.modules)"
+    )
+    env = os.environ | {"PYTHONPATH": str(CONFIG_DIR.parent)}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
+    for path in (CONFIG_DIR / "sweep").glob("*.yaml"):
+        assert re.search(rf"^  {path.stem} +\w.*\?$", said, re.MULTILINE)
+    assert "tune_seeds:" in said
+
+
+def plant(merit: Callable[[float, int], dict[str, float | None] | str]) -> Callable[..., Iterator[Ended]]:
+    """A stand-in for `run_jobs`: what a run of a learning rate and a seed comes to is planted, nothing is trained."""
+
+    def run_jobs(jobs: Iterable[Job], workers: int, threads: int) -> Iterator[Ended]:
+        for job in jobs:
+            values = dict(line.split("=") for line in job.overrides if line.startswith(("optim.lr=", "seed=")))
+            came_to = merit(float(values["optim.lr"]), int(values["seed"]))
+            job.folder.mkdir(parents=True)
+            if isinstance(came_to, str):
+                (job.folder / "status.json").write_text(json.dumps({"status": "failed", "error": came_to}))
+            else:
+                (job.folder / "status.json").write_text('{"status": "finished"}')
+                summary = {"val/loss": 1.0, "test/accuracy": 0.5, "seconds/training": 1.0} | came_to
+                (job.folder / "summary.json").write_text(json.dumps(summary))
+            yield Ended(job, int(isinstance(came_to, str)), 1.0)
+
+    return run_jobs
+
+
+def test_the_choice_is_of_validation_and_never_of_tests(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = {0.036: 0.9, 0.012: 0.7, 0.004: 0.8}  # gvco at ×3, adam at ×1
+
+    def merit(lr: float, seed: int) -> dict[str, float | None]:
+        validation = best.get(lr, 0.6)
+        return {"val/accuracy": validation, "test/accuracy": 1 - validation}
+
+    monkeypatch.setattr(study, "run_jobs", plant(merit))
+    study.main([*TWO_ARMS, "sweep.tune_seeds=[100,101]", "sweep.seeds=[5,6]"])
+    out = here / "multirun" / "optimizers_phantom"
+    chosen = {row["arm"]: row for row in table(out / "chosen.csv")}
+    assert {arm: float(row["lr"]) for arm, row in chosen.items()} == {"gvco": 0.036, "adam": 0.004}
+    assert {row["edge"] for row in chosen.values()} == {""}
+    rows = table(out / "runs.csv")
+    tuned, final = ([row for row in rows if row["stage"] == stage] for stage in ("tune", "final"))
+    assert [(row["arm"], row["factor"], row["seed"]) for row in tuned] == [
+        (arm, factor, seed)
+        for arm in ("gvco", "adam")
+        for factor in ("0.1", "0.3", "1", "3", "10")
+        for seed in ("100", "101")
+    ]
+    assert [(row["arm"], float(row["lr"]), row["seed"]) for row in final] == [
+        (arm, lr, seed) for arm, lr in (("gvco", 0.036), ("adam", 0.004)) for seed in ("5", "6")
+    ]
+    assert all((here / "multirun" / "runs" / row["run"]).is_dir() for row in rows)
+    assert (
+        "| exact | gvco | 0.036 (×3) | 2 | 90.00 ± 0.00 | 10.00 ± 0.00 | never | 1.0 |"
+        in (out / "table.md").read_text()
+    )
+    assert sorted(path.name for path in out.iterdir()) == ["chosen.csv", "runs.csv", "study.yaml", "table.md"]
+
+
+def test_an_arm_that_diverges_everywhere_is_told_and_the_others_go_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        study, "run_jobs", plant(lambda lr, s: {"val/accuracy": 0.9} if lr < 0.005 else "TrainingDiverged: nan")
+    )
+    arguments = [*TWO_ARMS, "sweep.lr_factors=[1,3]", "sweep.seeds=[0]"]
+    said = refused(*arguments)
+    assert said.startswith("not whole: gvco exact: diverged at every learning rate; lower sweep.lr_factors")
+    rows = table(here / "multirun" / "optimizers_phantom" / "runs.csv")
+    assert [(row["arm"], row["stage"], row["status"]) for row in rows] == [
+        ("gvco", "tune", "diverged"),
+        ("gvco", "tune", "diverged"),
+        ("adam", "tune", "finished"),
+        ("adam", "tune", "diverged"),
+        ("adam", "final", "finished"),
+    ]
+    [choice] = table(here / "multirun" / "optimizers_phantom" / "chosen.csv")
+    assert (choice["arm"], choice["edge"]) == ("adam", "lowest")
+
+
+def test_an_arm_is_not_chosen_from_half_its_grid(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        study, "run_jobs", plant(lambda lr, s: "OSError: no space left" if lr == 0.036 else {"val/accuracy": 0.9})
+    )
+    said = refused(*TWO_ARMS, "sweep.lr_factors=[1,3]", "sweep.seeds=[0]")
+    assert said.startswith("not whole: gvco exact lr×3 seed 100 failed, so gvco is not tuned;")
+    assert [row["arm"] for row in table(here / "multirun" / "optimizers_phantom" / "chosen.csv")] == ["adam"]
+
+
+def test_every_factor_runs_where_nothing_is_chosen(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "run_jobs", plant(lambda lr, s: {"val/accuracy": lr}))
+    study.main([*TWO_ARMS, "sweep.final=all", "sweep.lr_factors=[1,3]", "sweep.seeds=[0,1]"])
+    rows = table(here / "multirun" / "optimizers_phantom" / "runs.csv")
+    assert [row["stage"] for row in rows] == ["final"] * 8
+    assert {(row["arm"], row["factor"]) for row in rows} == {(a, f) for a in ("gvco", "adam") for f in "13"}
+
+
+def tuning_row(factor: float, accuracy: float, loss: float = 1.0, status: str = "finished", test: float = 0.5) -> dict:
+    row = {"condition": "exact", "arm": "adam", "factor": factor, "lr": factor / 100, "status": status}
+    return row | {"val/accuracy": accuracy, "val/loss": loss, "test/accuracy": test}
+
+
+@pytest.mark.parametrize(
+    ("rows", "factor"),
+    [
+        ([tuning_row(1, 0.8, test=0.1), tuning_row(3, 0.7, test=0.9)], 1),
+        ([tuning_row(1, 0.8, loss=0.5), tuning_row(3, 0.8, loss=0.4)], 3),  # a tie goes to the lower loss
+        ([tuning_row(3, 0.8), tuning_row(1, 0.8)], 1),  # and then to the lower rate
+        ([tuning_row(1, 0.1, 0.9), tuning_row(1, 0.2, 0.9), tuning_row(3, 0.2), tuning_row(3, 0.1)], 1),
+        ([tuning_row(1, 0.8), tuning_row(3, 0.9), tuning_row(3, 0.9, status="diverged")], 1),
+        ([tuning_row(1, 0.8), tuning_row(3, 0.9, status="failed")], 1),
+        ([tuning_row(1, 0.6), tuning_row(1, 0.8), tuning_row(3, 0.9), tuning_row(3, 0.4)], 1),  # the mean
+    ],
+)
+def test_choose(rows: list[dict], factor: float) -> None:
+    assert choose(rows)["factor"] == factor
+
+
+def test_nothing_to_choose() -> None:
+    assert choose([tuning_row(1, 0.9, status="diverged"), tuning_row(3, 0.9, status="failed")]) is None
+
+
+@pytest.mark.parametrize(("factor", "edge"), [(0.1, "lowest"), (1, ""), (10, "highest")])
+def test_a_choice_at_the_edge_of_the_grid_says_so(factor: float, edge: str) -> None:
+    assert choice_of(tuning_row(factor, 0.9), [0.1, 1, 10]).edge == edge
+
+
+def test_table_counts_what_is_lost_and_says_how_many_arrived() -> None:
+    whole = [
+        tuning_row(3, accuracy, test=0.9)
+        | {"stage": "final", "convergence/epochs_to_85": epochs, "seconds/training": 2.0}
+        for accuracy, epochs in ((0.90, 4), (0.92, 7), (0.84, None))
+    ]
+    lost = [tuning_row(3, 0.0, status="diverged") | {"stage": "final"}, tuning_row(3, 0.99) | {"stage": "tune"}]
+    [_, _, line] = markdown_table([*whole, *lost], 0.85).splitlines()
+    assert line == ("| exact | adam | 0.03 (×3) | 3, 1 diverged | 88.67 ± 4.16 | 90.00 ± 0.00 | 5.5 (2 of 3) | 2.0 |")
+
+
+def test_commits_tells_of_runs_of_several_versions(tmp_path: Path) -> None:
+    for name, git in {"a": {"commit": "1" * 40, "changed": False}, "b": {"commit": "2" * 40, "changed": True}}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "environment.json").write_text(json.dumps({"git": git}))
+    found = list(commits(tmp_path / name for name in "aabc"))
+    assert found == ["1" * 12, "2" * 12 + " with changes"]
+
+
+def test_folders_are_named_by_what_is_computed(here: Path) -> None:
+    def folders(*arguments: str) -> list[str]:
+        config = compose([*TWO_ARMS, "~sweep.arms.gvco", *arguments], "study")
+        [cell] = make_cells(config)
+        return [cell.run("tune", factor, 0, here).job.folder.name for factor in config.sweep.lr_factors]
+
+    first = folders("sweep.lr_factors=[1,3]")
+    assert len(set(first)) == 2
+    assert first[0].startswith("phantom_adam_lr0.004_s0_")
+    # Another name, cache and logger, and a default said aloud: the same runs.
+    said = 'overrides=["logger=wandb","optim.lr=4e-3"]'
+    assert folders("sweep.lr_factors=[1]", "paths.cache_dir=elsewhere", "sweep.name=other", said) == first[:1]
+    # The same learning rate, by another way.
+    assert folders("sweep.lr_factors=[10]", 'overrides=["optim.lr=1.2e-3"]') == first[1:]
+    assert folders("sweep.lr_factors=[1]", 'overrides=["trainer.max_epochs=3"]') != first[:1]
+
+
+def test_a_factor_moves_both_learning_rates(here: Path) -> None:
+    config = compose([*TWO_ARMS, 'overrides=["optim.quantum_lr=0.01"]'], "study")
+    run = make_cells(config)[0].run("tune", 0.3, 7, here)
+    assert run.job.overrides[-3:] == ("seed=7", "optim.lr=0.0036", "optim.quantum_lr=0.003")
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "hqcnn_lab.study", *SMALL, "workers=2", *arguments]
+    env = os.environ | {"PYTHONPATH": str(CONFIG_DIR.parent)}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env
+    )
+
+
+def results(runs: Path) -> dict[str, int]:
+    return {
+        path.name: (path / "status.json").stat().st_mtime_ns for path in runs.glob("*") if state_of(path) == "finished"
+    }
+
+
+def test_an_interrupted_study_loses_and_repeats_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs, out = here / "multirun" / "runs", here / "multirun" / "optimizers_phantom"
+    first = start()  # told to end, as by Ctrl-C, with two runs going on
+    for line in first.stdout:
+        if line.startswith("1/6"):
+            break
+    os.killpg(first.pid, signal.SIGINT)
+    _, err = first.communicate(timeout=120)
+    assert (first.returncode, err) == (1, "error: interrupted; the same command goes on where this one stopped\n")
+    rows = table(out / "runs.csv")
+    assert rows
+    before = results(runs)
+    assert {row["run"] for row in rows if row["status"] == "finished"} == set(before)
+
+    second = start()  # killed, and only it: its runs find out by themselves
+    for line in second.stdout:
+        if line.startswith("tuning"):
+            assert line.endswith(f"4 runs, {len(before)} done\n")
+            break
+    time.sleep(random.uniform(1, 6))
+    second.kill()
+    second.communicate(timeout=120)
+
+    third = start()
+    _, err = third.communicate(timeout=240)
+    assert (third.returncode, err) == (0, "")
+    after = results(runs)
+    assert before.items() <= after.items()  # nothing was touched
+    rows = table(out / "runs.csv")
+    assert len(rows) == 6 == len({row["run"] for row in rows})
+    assert {row["status"] for row in rows} == {"finished"}
+    assert {row["run"] for row in rows} <= set(after)
+    study.main([*SMALL, "plan=true"])
+    assert capsys.readouterr().out.endswith("4 runs, 4 done\nresult: 1 seeds each, 2 runs, 2 done\n")
+    aside = [path.name for path in runs.glob("*.interrupted-*")]
+    assert len(aside) <= 4  # two at a time, twice
+    for choice in table(out / "chosen.csv"):
+        tuned = [row for row in rows if row["arm"] == choice["arm"] and row["stage"] == "tune"]
+        best = max(tuned, key=lambda row: (float(row["val/accuracy"]), -float(row["val/loss"])))
+        assert best["factor"] == choice["factor"]
+
+
+# The optimizers that other parts bring; a sweep that names one is looked at once it is there.
+def _missing(sweep: Path) -> set[str]:
+    asked = set(re.findall(r"optim=(\w+)", sweep.read_text()))
+    return {name for name in asked if not (CONFIG_DIR / "optim" / f"{name}.yaml").is_file()}
+
+
+SWEEPS = sorted((CONFIG_DIR / "sweep").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("scale", ["phantom", "kaggle"])
+@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
+def test_every_arm_and_condition_composes(sweep: Path, scale: str, kaggle_root: Path) -> None:
+    if missing := _missing(sweep):
+        pytest.skip(f"conf/optim has no {', '.join(sorted(missing))} yet")
+    config = compose([f"sweep={sweep.stem}", f"scale={scale}"], "study")
+    if scale == "kaggle":
+        config.scale.root = str(kaggle_root)
+    check_sweep(config)
+    arms, conditions = list(config.sweep.arms), list(config.sweep.conditions)
+    # All pairs would take minutes; at the other scale, the last pair.
+    pairs = dict.fromkeys([*((conditions[0], arm) for arm in arms), *((c, arms[0]) for c in conditions)])
+    for condition, arm in pairs if scale == "phantom" else [(conditions[-1], arms[-1])]:
+        check(compose(list(overrides_of(config, condition, arm))))
+
+
+def test_plan_counts_and_trains_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study.main([*TWO_ARMS, "~sweep.arms.gvco", "plan=true", "workers=3"])
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "1 arms × 1 conditions, 3 runs at a time",
+        "tuning: 5 learning rates × 1 seeds each, 5 runs, 0 done",
+        "result: 5 seeds each, 5 runs, 0 done",
+    ]
+    assert not (here / "multirun").exists()

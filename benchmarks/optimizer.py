@@ -36,6 +36,7 @@ WIDE = [
     (4, 2048),
     (4,),
 ]
+MANY = [(224, 224)] * 200  # 10⁷ parameters
 OPTIMIZERS = {
     "AdamW foreach": lambda p: torch.optim.AdamW(p, foreach=True),
     "Adam foreach": lambda p: torch.optim.Adam(p, foreach=True),
@@ -70,7 +71,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    for title, shapes in {"prototype": PROTOTYPE, "wide": WIDE}.items():
+    for title, shapes in {"prototype": PROTOTYPE, "wide": WIDE, "many": MANY}.items():
         times = step_times(shapes, arguments.rounds)
         size = sum(map(math.prod, shapes))
         print(f"\n{title}: {len(shapes)} tensors, {size:,} parameters, {arguments.threads} thread(s)")

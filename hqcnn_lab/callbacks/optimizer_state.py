@@ -1,4 +1,4 @@
-"""What the optimizer did: learning rates, and GVCO's two controls."""
+"""What the optimizer did: learning rates and momenta, and what GVCO's controls made of them."""
 
 from typing import Any
 
@@ -8,11 +8,15 @@ from torch.optim import Optimizer
 
 
 class OptimizerState(pl.Callback):
-    """Log the learning rate of each group (`lr/<group>`) and, under GVCO, what its controls have set.
+    """Log each parameter group's learning rate and momentum, as set and as they came to act.
 
-    `gvco/lr_scale` (γ) and `gvco/momentum` (β, for the next step) are means over all tensors, `gvco/<group>/…` over the
-    group's; `noise` and `signal` are the gradient's noise and signal power (N, S). Logged every
-    `trainer.log_every_n_steps` steps.
+    For every optimizer `lr/<group>` is the rate its schedule set, `effective_lr/<group>` that rate times the
+    optimizer's own control of it (GVCO's γ, a mean over the group's tensors; others have none), and `momentum/<group>`
+    β, or Adam's β₁. The division by each element's spread, which Adam and GVCO share, is in neither.
+
+    Under GVCO also `gvco/lr_scale` (γ) and `gvco/momentum` (β, for the next step), means over all tensors, and
+    `gvco/<group>/…` over the group's; `noise` and `signal` are the gradient's noise and signal power (N, S). Logged
+    every `trainer.log_every_n_steps` steps, with one transfer from the device.
     """
 
     def __init__(self) -> None:
@@ -22,7 +26,7 @@ class OptimizerState(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         # By the end of the batch the scheduler has already set the next step's.
-        self._rates = {f"lr/{group['group']}": group["lr"] for group in optimizer.param_groups}
+        self._rates = {group["group"]: float(group["lr"]) for group in optimizer.param_groups}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -30,21 +34,30 @@ class OptimizerState(pl.Callback):
         if trainer.global_step % trainer.log_every_n_steps:
             return
         states: dict[str, list[dict[str, Any]]] = {}
+        momenta: dict[str, float] = {}
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 tensors = [optimizer.state[p] for p in group["params"] if "lr_scale" in optimizer.state.get(p, {})]
                 if tensors:  # GVCO's, and with gradients so far
                     states.setdefault(group["group"], []).extend(tensors)
-        pl_module.log_dict(self._rates)
-        everything = [state for group in states.values() for state in group]
-        if everything:
-            means = {f"gvco/{name}": _mean(everything, name) for name in ("lr_scale", "momentum")}
-            for group, tensors in states.items():
-                means |= {
-                    f"gvco/{group}/{name}": _mean(tensors, name) for name in ("lr_scale", "momentum", "noise", "signal")
-                }
-            pl_module.log_dict(dict(zip(means, torch.stack(list(means.values())).cpu(), strict=True)))
+                if "betas" in group or "momentum" in group:
+                    momenta[group["group"]] = group["betas"][0] if "betas" in group else group["momentum"]
+        everything = [state for tensors in states.values() for state in tensors]
+        means = {f"gvco/{name}": mean for name, mean in _means(everything).items() if name in _CONTROLS}
+        for group, tensors in states.items():
+            means |= {f"gvco/{group}/{name}": mean for name, mean in _means(tensors).items()}
+        values = dict(zip(means, torch.stack(list(means.values())).tolist(), strict=True)) if means else {}
+        for group, rate in self._rates.items():
+            values[f"lr/{group}"] = rate
+            values[f"effective_lr/{group}"] = rate * values.get(f"gvco/{group}/lr_scale", 1.0)
+            if (momentum := values.get(f"gvco/{group}/momentum", momenta.get(group))) is not None:
+                values[f"momentum/{group}"] = momentum
+        pl_module.log_dict(values)
 
 
-def _mean(states: list[dict[str, Any]], name: str) -> torch.Tensor:
-    return torch.stack([state[name] for state in states]).float().mean()
+_CONTROLS = ("lr_scale", "momentum")
+
+
+def _means(states: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    names = [name for name in (*_CONTROLS, "noise", "signal") if states and name in states[0]]
+    return {name: torch.cat([state[name].flatten() for state in states]).float().mean() for name in names}

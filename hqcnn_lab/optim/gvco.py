@@ -1,22 +1,18 @@
-"""The Gradient Variance-Controlled Optimizer: the class torch users hold, and the step as functions of tensors."""
+"""The Gradient Variance-Controlled Optimizer, as torch users hold it; the rule itself is in `gvco_rule`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from operator import is_
 from typing import Any
 
 import torch
 from torch import Tensor
 
-Tensors = list[Tensor]
-Hyper = Mapping[str, Any]  # a parameter group
+from hqcnn_lab.optim.gvco_rule import GRANULARITIES, ROWS, Hyper, Tensors, step_elementwise, step_foreach, step_plain
 
-# The scalars kept for each tensor. They are the rows of one table per bucket of tensors, so that a step updates all of
-# them in a handful of vector operations; `state[p][name]` is a 0-dim view of p's column.
-ROWS = ("steps", "mean_weight", "variance_weight", "noise", "signal", "momentum", "lr_scale")
+_LARGE = 2**13  # mean size of the tensors; from benchmarks/optimizer.py
 
 
 class GVCO(torch.optim.Optimizer):
@@ -74,19 +70,19 @@ class GVCO(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
-        lr: float = 1e-2,
+        lr: float = 3e-2,
         *,
         momentum_min: float = 0.85,
         momentum_max: float = 0.96,
         rho: float = 0.99,
         sigma: float = 0.98,
-        kappa: float = 1.0,
-        power: float = 0.5,
-        gamma_min: float = 0.35,
+        power: float = 1.5,
+        gamma_min: float = 0.05,
         tau: float | None = 2.5,
         q: float = 1.0,
+        floor: float = 0.1,
         eps: float = 1e-8,
-        warmup: int = 10,
+        granularity: str = "tensor",
         weight_decay: float = 0.0,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -97,19 +93,19 @@ class GVCO(torch.optim.Optimizer):
             "momentum_max": momentum_max,
             "rho": rho,
             "sigma": sigma,
-            "kappa": kappa,
             "power": power,
             "gamma_min": gamma_min,
             "tau": tau,
             "q": q,
+            "floor": floor,
             "eps": eps,
-            "warmup": warmup,
+            "granularity": granularity,
             "weight_decay": weight_decay,
             "maximize": maximize,
             "foreach": foreach,
         }
         _check(defaults)
-        self._buckets: dict[tuple[int, torch.device, torch.dtype], _Bucket] = {}
+        self._buckets: dict[int, list[_Bucket]] = {}  # by group
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -140,143 +136,81 @@ class GVCO(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for index, group in enumerate(self.param_groups):
-            by_kind: dict[tuple[int, torch.device, torch.dtype], list[Tensor]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                if parameter.grad.layout != torch.strided:
-                    raise RuntimeError("GVCO: sparse gradients are not supported; use sparse=False in the layer")
-                by_kind.setdefault((index, parameter.device, parameter.dtype), []).append(parameter)
-            take_step = gvco_plain if group["foreach"] is False else gvco_foreach
-            for kind, params in by_kind.items():
-                states = [self.state[p] for p in params]
-                bucket = self._buckets.get(kind)
-                if bucket is None or not bucket.holds(states):
-                    bucket = self._buckets[kind] = _Bucket.gather(params, states, group)
-                grads = [-p.grad if group["maximize"] else p.grad for p in params]
-                take_step(params, grads, bucket.means, bucket.variances, bucket.table, bucket.sizes, group)
+            params = [p for p in group["params"] if p.grad is not None]
+            if any(p.grad.layout != torch.strided for p in params):
+                raise RuntimeError("GVCO: sparse gradients are not supported; use sparse=False in the layer")
+            for bucket in self._buckets_of(index, params):
+                grads = [-p.grad if group["maximize"] else p.grad for p in bucket.params]
+                tensors = (bucket.params, grads, bucket.means, bucket.variances, bucket.table, bucket.sizes)
+                self._update(group, bucket)(*tensors, group)
         return loss
+
+    def _buckets_of(self, index: int, params: Tensors) -> list[_Bucket]:
+        """The parameters of a group that have a gradient, by device and precision."""
+        buckets = self._buckets.get(index, [])
+        same = {id(p) for bucket in buckets for p in bucket.params} == {id(p) for p in params}
+        if not same or not all(bucket.holds(self.state) for bucket in buckets):
+            kinds: dict[tuple[torch.device, torch.dtype], Tensors] = {}
+            for parameter in params:
+                kinds.setdefault((parameter.device, parameter.dtype), []).append(parameter)
+            group = self.param_groups[index]
+            buckets = [_Bucket.gather(kind, [self.state[p] for p in kind], group) for kind in kinds.values()]
+            self._buckets[index] = buckets
+        return buckets
+
+    @staticmethod
+    def _update(group: Hyper, bucket: _Bucket) -> Callable[..., None]:
+        if group["granularity"] == "element":
+            return step_elementwise
+        one_by_one = bucket.is_large if group["foreach"] is None else not group["foreach"]
+        return step_plain if one_by_one else step_foreach
 
 
 @dataclass
 class _Bucket:
     """The state of the tensors that step together, as lists and one table; `state[p]` holds the same memory."""
 
-    means: list[Tensor]
-    variances: list[Tensor]
-    table: Tensor  # len(ROWS) × number of tensors
+    params: Tensors
+    means: Tensors
+    variances: Tensors
+    table: Tensor  # len(ROWS) × number of tensors (or elements)
     sizes: Tensor
-    noise: list[Tensor]
+    noise: Tensors
 
     @classmethod
     def gather(cls, params: list[Tensor], states: list[dict[str, Tensor]], group: Hyper) -> _Bucket:
+        by_element = group["granularity"] == "element"
         first = dict.fromkeys(ROWS, 0.0) | {"momentum": group["momentum_max"], "lr_scale": group["gamma_min"]}
         for parameter, state in zip(params, states, strict=True):
+            shape = parameter.shape if by_element else ()
             for name in ("mean", "variance"):
                 if name not in state:
                     state[name] = torch.zeros_like(parameter)
             for name in ROWS:
                 if name not in state:
-                    state[name] = parameter.new_full((), first[name])
-        table = torch.stack([torch.stack([state[name] for state in states]) for name in ROWS])
+                    state[name] = parameter.new_full(shape, first[name])
+        table = torch.stack([torch.cat([state[name].reshape(-1) for state in states]) for name in ROWS])
         for row, name in zip(table, ROWS, strict=True):
-            for scalar, state in zip(row.unbind(), states, strict=True):
-                state[name] = scalar
+            columns = row.split([state[name].numel() for state in states])
+            for column, state in zip(columns, states, strict=True):
+                state[name] = column.view(state[name].shape)
         return cls(
+            params=params,
             means=[state["mean"] for state in states],
             variances=[state["variance"] for state in states],
             table=table,
-            sizes=table.new_tensor([max(p.numel(), 1) for p in params]),
+            sizes=table.new_tensor([1.0 if by_element else max(p.numel(), 1) for p in params]),
             noise=[state["noise"] for state in states],
         )
 
-    def holds(self, states: list[dict[str, Tensor]]) -> bool:
-        # Not so once a checkpoint was loaded, the state moved to another device, or other parameters have gradients.
-        return len(states) == len(self.noise) and all(map(is_, (s.get("noise") for s in states), self.noise))
+    def holds(self, state: Mapping[Tensor, dict[str, Tensor]]) -> bool:
+        """Whether the optimizer's state still is this memory; not so once it was loaded or moved."""
+        return all(state[p].get("noise") is noise for p, noise in zip(self.params, self.noise, strict=True))
 
-
-def gvco_foreach(
-    params: Tensors, grads: Tensors, means: Tensors, variances: Tensors, table: Tensor, sizes: Tensor, hyper: Hyper
-) -> None:
-    """One step, each operation over all tensors at once. Changes params, means, variances and table in place."""
-    innovations = torch._foreach_sub(grads, means)
-    norms = torch.stack(torch._foreach_norm([*grads, *means, *innovations])).view(3, -1)
-    finite, guard, mean_rate, variance_rate, step_size, keep = _control(table, norms, sizes, hyper)
-    if table.device.type != "cpu" or not finite.all():  # on a GPU asking would stall it: there the repair always runs
-        innovations = [torch.where(ok, d, 0.0) for ok, d in zip(finite, innovations, strict=True)]
-    torch._foreach_mul_(innovations, guard.unbind())
-    torch._foreach_addcmul_(means, innovations, mean_rate.unbind())
-    torch._foreach_mul_(innovations, innovations)
-    torch._foreach_lerp_(variances, innovations, variance_rate.unbind())
-    if hyper["weight_decay"]:
-        torch._foreach_mul_(params, keep.unbind())
-    if not hyper["q"]:
-        torch._foreach_addcmul_(params, means, step_size.neg().unbind())
-        return
-    divisors = innovations  # the same memory: three fresh lists a step cost more in page faults than this copy
-    torch._foreach_copy_(divisors, variances)
-    torch._foreach_sqrt_(divisors) if hyper["q"] == 1 else torch._foreach_pow_(divisors, hyper["q"] / 2)
-    torch._foreach_add_(divisors, hyper["eps"])
-    torch._foreach_mul_(divisors, step_size.reciprocal().unbind())  # infinite where there is no step to take
-    torch._foreach_addcdiv_(params, means, divisors, value=-1.0)
-
-
-def gvco_plain(
-    params: Tensors, grads: Tensors, means: Tensors, variances: Tensors, table: Tensor, sizes: Tensor, hyper: Hyper
-) -> None:
-    """The same step, one tensor after the other."""
-    for i, (parameter, grad, mean, variance) in enumerate(zip(params, grads, means, variances, strict=True)):
-        innovation = grad - mean
-        norms = torch.stack([tensor.norm() for tensor in (grad, mean, innovation)])
-        finite, guard, mean_rate, variance_rate, step_size, keep = _control(table[:, i], norms, sizes[i], hyper)
-        innovation = torch.where(finite, innovation, 0.0) * guard
-        mean.addcmul_(innovation, mean_rate)
-        variance.lerp_(innovation.square(), variance_rate)
-        if hyper["weight_decay"]:
-            parameter.mul_(keep)
-        divisor = variance.pow(hyper["q"] / 2).add_(hyper["eps"]) if hyper["q"] else 1.0
-        parameter.sub_(mean * step_size / divisor)
-
-
-def _control(table: Tensor, norms: Tensor, sizes: Tensor, hyper: Hyper) -> tuple[Tensor, ...]:
-    """Update the table and return, per tensor: finite?, guard, rates of m̂ and ŝ, step size, weight-decay factor.
-
-    All factors are such that a tensor with a non-finite gradient stays as it is. `table` is a matrix, or its column of
-    one tensor.
-    """
-    steps, mean_weight, variance_weight, noise, signal, momentum, _ = table.unbind()
-    grad_power, mean_power, power = norms.square().div_(sizes).unbind()
-    finite = torch.isfinite(grad_power + mean_power + power)
-    tiny, huge = torch.finfo(table.dtype).tiny, torch.finfo(table.dtype).max
-
-    guard = torch.ones_like(power)
-    if hyper["tau"] is not None and hyper["tau"] != math.inf:
-        # With N = 0 (no gradient so far, a dead unit) the guard would hold d at 0 for ever.
-        armed = (steps >= hyper["warmup"]) & (noise > 0)
-        guard = torch.where(armed, (hyper["tau"] * (noise / power).sqrt()).clamp(max=1.0), guard)
-    # ⟨m̂ + d, m̂⟩/n out of three norms, the fastest reduction: 2⟨d, m̂⟩ = |g|² − |m̂|² − |d|² before the guard.
-    overlap = mean_power + guard * (grad_power - mean_power - power) / 2
-
-    # m̂ ← m̂ + mean_rate · d and ŝ ← ŝ + variance_rate · (d² − ŝ) are the bias-corrected averages, written as increments.
-    mean_weight = torch.lerp(torch.ones_like(momentum), mean_weight, momentum)
-    mean_rate = (1 - momentum) / mean_weight
-    variance_weight = hyper["rho"] * variance_weight + (1 - hyper["rho"])
-    variance_rate = (1 - hyper["rho"]) / variance_weight
-    noise = noise + variance_rate * (power * guard.square() - noise)  # the mean of ŝ, by the same recursion
-    signal = hyper["sigma"] * signal + (1 - hyper["sigma"]) * overlap
-
-    clipped = signal.clamp(min=0)
-    share = (1 - momentum) / (1 + momentum)
-    lr_scale = (clipped / (clipped + share * noise).clamp(min=tiny)).pow(hyper["power"]).clamp(hyper["gamma_min"], 1.0)
-    ratio = (clipped / noise.clamp(min=tiny)).clamp(max=huge)  # finite, so that κ = 0 makes 0 of it
-    momentum = (1 - hyper["kappa"] * ratio.sqrt()).clamp(hyper["momentum_min"], hyper["momentum_max"])
-
-    new = torch.stack([steps + 1, mean_weight, variance_weight, noise, signal, momentum, lr_scale])
-    table.copy_(torch.where(finite, new, table))
-    decay = torch.full_like(guard, hyper["lr"] * hyper["weight_decay"])
-    factors = torch.stack([guard, mean_rate, variance_rate, hyper["lr"] * lr_scale, decay])
-    guard, mean_rate, variance_rate, step_size, decay = torch.where(finite, factors, 0.0).unbind()
-    return finite, guard, mean_rate, variance_rate, step_size, 1 - decay
+    @property
+    def is_large(self) -> bool:
+        """Whether one tensor after the other is faster: on a processor, where most of its cost is memory."""
+        return self.table.device.type == "cpu" and sum(m.numel() for m in self.means) > _LARGE * len(self.means)
 
 
 def _check(hyper: Hyper) -> None:
@@ -284,11 +218,12 @@ def _check(hyper: Hyper) -> None:
         if not allowed:
             raise ValueError(f"GVCO: {name} must be {says}, got {hyper[name]!r}")
 
-    for name in ("lr", "kappa", "power", "q", "warmup", "weight_decay"):
+    for name in ("lr", "power", "q", "floor", "weight_decay"):
         refuse_unless(0 <= hyper[name] < math.inf, name, "finite and not negative")
     refuse_unless(0 < hyper["eps"] < math.inf, "eps", "finite and above 0")
     for name in ("rho", "sigma", "momentum_max"):
         refuse_unless(0 <= hyper[name] < 1, name, "in [0, 1)")
     refuse_unless(0 <= hyper["momentum_min"] <= hyper["momentum_max"], "momentum_min", "in [0, momentum_max]")
     refuse_unless(0 <= hyper["gamma_min"] <= 1, "gamma_min", "in [0, 1]")
+    refuse_unless(hyper["granularity"] in GRANULARITIES, "granularity", f"one of {', '.join(GRANULARITIES)}")
     refuse_unless(hyper["tau"] is None or hyper["tau"] > 0, "tau", "above 0, or None for no guard")

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from hqcnn_lab.callbacks import Convergence, EpochSeed, GradientVariance, OptimizerState, WeightAverage
-from hqcnn_lab.optim import GVCO, parameter_groups
+from hqcnn_lab.optim import GVCO, GVCOLiteral, parameter_groups
 from hqcnn_lab.quantum import QuantumLayer
 
 
@@ -89,6 +89,31 @@ def test_optimizer_state_leaves_out_a_group_without_gradients() -> None:
     logged = fit(Unused(), OptimizerState()).callback_metrics
     assert "gvco/classical/lr_scale" in logged
     assert "gvco/quantum/lr_scale" not in logged
+
+
+def test_effective_rates_are_those_of_the_step_that_was_taken() -> None:
+    module = Circuit()
+    logged = fit(module, OptimizerState()).callback_metrics
+    assert logged["effective_lr/quantum"].item() == pytest.approx(0.005 * logged["gvco/quantum/lr_scale"].item())
+    assert logged["effective_lr/quantum"] < logged["lr/quantum"]
+    assert logged["momentum/quantum"] == logged["gvco/quantum/momentum"]
+
+
+def test_momentum_is_logged_whatever_the_optimizer_calls_it() -> None:
+    def sgd(groups: Any, lr: float) -> torch.optim.Optimizer:
+        return torch.optim.SGD(groups, lr=lr, momentum=0.7)
+
+    logged = fit(Circuit(sgd), OptimizerState()).callback_metrics
+    assert logged["momentum/classical"].item() == pytest.approx(0.7)
+    assert logged["effective_lr/classical"].item() == pytest.approx(0.01)
+    logged = fit(Circuit(torch.optim.Adam), OptimizerState()).callback_metrics
+    assert logged["momentum/quantum"].item() == pytest.approx(0.9)
+
+
+def test_literal_reading_logs_the_controls_it_has() -> None:
+    logged = fit(Circuit(GVCOLiteral), OptimizerState()).callback_metrics
+    assert 0 < logged["gvco/quantum/lr_scale"] < 1
+    assert "gvco/quantum/signal" not in logged
 
 
 def test_optimizer_state_says_nothing_of_gvco_under_adam() -> None:

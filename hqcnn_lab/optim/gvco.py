@@ -23,48 +23,64 @@ class GVCO(torch.optim.Optimizer):
     the rule below is the authors' is not known.
 
     Use it where gradients are noisy and the noise differs between tensors or over time: circuits with few shots, small
-    batches. Where noise is already averaged away (a quantum convolution on a large batch) it has little to control.
-    Its lr is not Adam's: a typical value is about three times as large.
+    batches, now and then an erratic gradient. Where noise is already averaged away (a quantum convolution on a large
+    batch) it has little to control. Its lr is not Adam's: it holds while signal outweighs noise, and a typical value is
+    ten times as large.
 
     For one tensor of n elements with gradient g, learning rate lr and mean gradient m̂ so far::
 
         d = g − m̂                                 innovation
-        d = d · min(1, τ √N / rms(d))             erratic-gradient guard, after the warm-up, once N > 0
-        ŝ = EMA_ρ[d²], bias-corrected             variance of each gradient element
+        d = d · min(1, τ √N / rms(d))             erratic-gradient guard, from the 11th step on, once N > 0
         m = β m + (1 − β)(m̂ + d),  m̂ = m / w      w is m's bias weight
-        N = mean(ŝ)                               noise power
+        ŝ = EMA_ρ[(d + φ m̂)²], bias-corrected     variance of each gradient element, at least (φ m̂)²
+        N = EMA_ρ[mean(d²)], bias-corrected       noise power
         S = EMA_σ[⟨m̂_prev + d, m̂_prev⟩ / n]       signal power, not bias-corrected: no signal until there is evidence
         γ = clip[(S / (S + cN))^p, γ_min, 1]      learning-rate control, c = (1 − β)/(1 + β), S clipped at 0
-        β' = clip[1 − κ √(S / N), β_min, β_max]   momentum control, for the next step; β_max at first
+        β' = clip[1 − √(S / N), β_min, β_max]     momentum control, for the next step; β_max at first
         θ = θ (1 − lr·wd) − lr · γ · m̂ / (ŝ^(q/2) + ε)
 
+    What measures γ and β is the tensor, or with `granularity` each element, or the parameter group as a whole: then the
+    means over n, N and S are over that. ŝ is always element by element.
+
+    **Relatives.** With β_min = β_max, γ_min = 1, τ = None: q = 0 is SGD with bias-corrected momentum, exactly. q = 1,
+    φ = 0 is AdaBelief (Zhuang et al. 2020), but that its variance is taken around the mean after the update, (g − m)²
+    with m not bias-corrected, and gets ε added at every step. q = 0, p = 1, γ_min = 0, τ = None is a relative of M-SVAG
+    (Balles & Hennig 2018, which steps by m̂² / (m̂² + c ŝ) · m̂ for each element) with one factor for the whole tensor, a
+    signal estimated without bias, and c of an infinitely long average.
+
     A tensor whose gradient is not finite (or whose squared norm overflows) is left out of that step entirely: neither
-    the parameter nor its state changes, weight decay included. On a GPU this costs no host synchronization.
+    the parameter nor its state changes, weight decay included; of a group that measures as a whole, the other tensors
+    go on. On a GPU this costs no host synchronization; a step can be captured in a CUDA graph after a first one, with
+    lr a 0-dim tensor on the device where it is to change between replays.
 
     To log: `state[p]["lr_scale"]` (γ), `["momentum"]` (β'), `["noise"]` (N) and `["signal"]` (S before it is clipped at
-    0, so negative when iterates oscillate) are 0-dim tensors on the parameter's device, updated in place.
+    0, so negative when iterates oscillate) are 0-dim tensors on the parameter's device (of its shape, by element),
+    updated in place.
 
     Args:
         params: parameters or groups of them; every argument below may also be given per group. float32 or float64 only:
-            under mixed precision keep the parameters in float32 and use autocast.
-        lr: learning rate.
+            under mixed precision keep the parameters in float32 and use autocast, with a GradScaler for float16.
+        lr: learning rate, a number or a 0-dim tensor.
         momentum_min: β_min, lower bound of the momentum.
         momentum_max: β_max, upper bound of the momentum. Equal bounds switch momentum control off.
-        rho: ρ, decay of the variance average.
+        rho: ρ, decay of the variance averages.
         sigma: σ, decay of the signal average.
-        kappa: κ, strength of momentum control; 0 switches it off (momentum stays at `momentum_max`).
         power: p, how sharply the learning rate falls with noise; 0 switches that off.
         gamma_min: γ_min, lower bound of the learning-rate factor; 1 switches learning-rate control off.
         tau: τ, how many standard deviations an innovation may be before it is scaled down; None or inf: no guard.
-        q: normalization by the element-wise variance: 1 divides by its root, 0 by nothing (and leaves ε out).
+        q: normalization by the element-wise variance: 1 divides by its root, 0 by nothing (and leaves φ and ε out).
+        floor: φ; where a gradient stops changing, a step ends at lr/φ instead of growing without bound.
         eps: ε, added to the divisor.
-        warmup: steps before the guard may act.
+        granularity: "tensor", "element" (seven more numbers for each, and slower) or "group".
         weight_decay: decoupled, as in AdamW.
         maximize: ascend instead of descend.
-        foreach: work on lists of tensors (None or True: faster), or on one tensor at a time (False: less memory).
+        foreach: work on lists of tensors (True), on one tensor at a time (False), or (None) whichever is faster: lists
+            on a GPU and for small tensors, one at a time for large ones on a CPU. By element, there is one way only.
 
-    Source: the paper, section 3.2, for the aim. Normalization: AdaBelief (Zhuang et al. 2020); the factor γ: M-SVAG
-    (Balles & Hennig 2018).
+    Raises ValueError for an argument out of its range, TypeError for parameters of another precision or complex ones,
+    RuntimeError for sparse gradients.
+
+    Source: the paper, section 3.2, for the aim. Normalization: AdaBelief; the factor γ: M-SVAG.
     """
 
     def __init__(
@@ -199,7 +215,7 @@ class _Bucket:
             means=[state["mean"] for state in states],
             variances=[state["variance"] for state in states],
             table=table,
-            sizes=table.new_tensor([1.0 if by_element else max(p.numel(), 1) for p in params]),
+            sizes=torch.ones_like(table[0]) if by_element else table.new_tensor([max(p.numel(), 1) for p in params]),
             noise=[state["noise"] for state in states],
         )
 

@@ -132,7 +132,8 @@ def control(xp: Any, table: Array, norms: Array, sizes: Array, lr: float | Tenso
     finite = xp.isfinite(powers.sum(0))
     if hyper["granularity"] == "group":
         share = xp.where(finite, sizes, 0.0)
-        pooled = (xp.where(finite, powers, 0.0) * share).sum(1) / share.sum().clip(1.0, None)
+        share = share / share.sum().clip(1.0, None)
+        pooled = (xp.where(finite, powers, 0.0) * share).sum(1)
         grad_power, mean_power, power = pooled[:, None] + xp.zeros_like(powers)
     else:
         grad_power, mean_power, power = powers

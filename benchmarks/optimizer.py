@@ -1,9 +1,10 @@
-"""Time one optimizer step: GVCO beside Adam, AdamW and SGD, on the parameter shapes of two hybrid networks.
+"""Time one optimizer step: GVCO beside Adam, AdamW and SGD, on two hybrid networks' shapes and on 10⁷ parameters.
 
     python benchmarks/optimizer.py [--rounds 200] [--threads 1]
 
 The optimizers take turns within each round, so that whatever else the machine does falls on all of them. Gradients are
-random and change from step to step; the step alone is timed. GVCO / AdamW foreach is the ratio to watch; the aim: 1.3.
+random and change from step to step; the step alone is timed. GVCO / AdamW foreach is the ratio to watch; the aims: 1.3
+on the networks, 1.5 on 10⁷ parameters in 200 tensors.
 """
 
 import argparse

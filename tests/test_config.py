@@ -259,7 +259,7 @@ def test_help_reads_well_and_needs_no_torch(tmp_path: Path) -> None:
         "finally: assert not {'torch', 'lightning', 'wandb'} & set(sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "optim: adam, gvco, sgd" in run.stdout
+    assert "optim: adabelief, adam, adamw, gvco, gvco_literal, gvco_lr_only" in run.stdout
     assert "dataset.root=" in run.stdout
 
 

@@ -99,6 +99,19 @@ DAMAGES = [
 ]
 
 
+def test_an_entry_of_a_version_that_noted_other_things_is_left_alone(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Regression: its index was read with the columns of today, which raised a ValueError.
+    with monkeypatch.context() as older:
+        older.setattr(cache.ImageRecord, "_fields", cache.ImageRecord._fields[:-1])
+        before = cache._key(list_tasks(root), "made up", SIZE)
+    (tmp_path / "cache" / before).mkdir(parents=True)
+    entry = build(tmp_path).folder
+    assert entry.name != before
+    assert (entry.parent / before).is_dir()
+
+
 @pytest.mark.parametrize(("name", "how"), DAMAGES)
 def test_a_torn_entry_is_made_again(name: str, how: str, root: Path, tmp_path: Path) -> None:
     folder = build(tmp_path).folder

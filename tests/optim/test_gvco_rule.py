@@ -8,7 +8,7 @@ from gvco_runs import gradient_stream, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hqcnn_lab.optim import GVCO
+from hqcnn_lab.optim import GVCO, gvco_rule
 
 STARTING_VALUES = {
     "lr": 3e-2,
@@ -155,6 +155,19 @@ def test_by_group_a_broken_gradient_harms_no_other_tensor(foreach):
     assert torch.equal(sick, before[0])
     assert not torch.equal(well, before[1])
     assert well.isfinite().all()
+
+
+@pytest.mark.parametrize("granularity", ["tensor", "element", "group"])
+def test_torch_and_numpy_set_the_same_controls(granularity, monkeypatch):
+    # The CPU takes numpy, a GPU torch: the same lines, run with both here.
+    stream = list(gradient_stream([(2, 3), (4,)], 60, seed=8))
+    stream[20][0][0, 0] = math.nan
+    by_numpy, _ = run([(2, 3), (4,)], stream, granularity=granularity, weight_decay=0.1)
+    monkeypatch.setattr(
+        gvco_rule, "control_on", lambda *tensors: gvco_rule.control(torch, *tensors[:3], 0.03, tensors[3])
+    )
+    by_torch, _ = run([(2, 3), (4,)], stream, granularity=granularity, weight_decay=0.1)
+    torch.testing.assert_close(by_numpy, by_torch, rtol=1e-12, atol=1e-12)
 
 
 def test_defaults_are_the_starting_values():

@@ -67,10 +67,10 @@ def decode(
 ) -> CachedImages:
     """Return what `read` makes of every task, a list of files that it wants together; from the cache where it is there.
 
-    The key is a hash of the recipe, the size, what is noted of an image, and every file's name, size and time of change:
-    where one of them changed, it is another entry. Only a listing is needed to find it, no file is opened. One job builds an entry and others that
-    want it wait; what a killed job had done is kept, and the next one goes on from there, to the same result. A damaged
-    entry is built again. `workers` are processes, by default one for each core.
+    The key is a hash of the recipe, the size, what is noted of an image, and every file's name, size and time of
+    change: where one of them changed, it is another entry. Only a listing is needed to find it, no file is opened. One
+    job builds an entry and others that want it wait; what a killed job had done is kept, and the next one goes on from
+    there, to the same result. A damaged entry is built again. `workers` are processes, by default one for each core.
     """
     cache_dir = Path(cache_dir).expanduser()
     cache_dir.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ import time
 
 import torch
 
+from hqcnn_lab.models import HQCNN
 from hqcnn_lab.optim import GVCO
 
 Shapes = list[tuple[int, ...]]
@@ -30,13 +31,7 @@ PROTOTYPE = [
     (4, 1024),
     (4,),
 ]
-WIDE = [
-    *convolutions((4, 48, 3), (48, 48, 3), (48, 48, 3), (48, 96, 3), (96, 96, 3)),
-    *convolutions((96, 96, 3), (96, 160, 3), (160, 160, 3), (160, 160, 3), (160, 32, 1)),
-    *[(2, 4, 2)] * 32,  # 32 circuits, a tensor each
-    (4, 2048),
-    (4,),
-]
+HQCNN_SHAPES = [tuple(p.shape) for p in HQCNN(4, 64, {"n_wires": 4, "n_layers": 2}).parameters()]
 MANY = [(224, 224)] * 200  # 10⁷ parameters
 OPTIMIZERS = {
     "AdamW foreach": lambda p: torch.optim.AdamW(p, foreach=True),
@@ -72,7 +67,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    for title, shapes in {"prototype": PROTOTYPE, "wide": WIDE, "many": MANY}.items():
+    for title, shapes in {"prototype": PROTOTYPE, "HQCNN": HQCNN_SHAPES, "many": MANY}.items():
         times = step_times(shapes, arguments.rounds)
         size = sum(map(math.prod, shapes))
         print(f"\n{title}: {len(shapes)} tensors, {size:,} parameters, {arguments.threads} thread(s)")

@@ -121,7 +121,7 @@ class GVCO(torch.optim.Optimizer):
             "foreach": foreach,
         }
         _check(defaults)
-        self._buckets: dict[int, list[_Bucket]] = {}  # by group
+        self._buckets: dict[int, tuple[list[int], list[_Bucket]]] = {}  # by group: of which parameters, and what
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -163,15 +163,14 @@ class GVCO(torch.optim.Optimizer):
 
     def _buckets_of(self, index: int, params: Tensors) -> list[_Bucket]:
         """The parameters of a group that have a gradient, by device and precision."""
-        buckets = self._buckets.get(index, [])
-        same = {id(p) for bucket in buckets for p in bucket.params} == {id(p) for p in params}
-        if not same or not all(bucket.holds(self.state) for bucket in buckets):
+        ids, buckets = self._buckets.get(index, ([], []))
+        if ids != (now := [id(p) for p in params]) or not all(bucket.holds(self.state) for bucket in buckets):
             kinds: dict[tuple[torch.device, torch.dtype], Tensors] = {}
             for parameter in params:
                 kinds.setdefault((parameter.device, parameter.dtype), []).append(parameter)
             group = self.param_groups[index]
             buckets = [_Bucket.gather(kind, [self.state[p] for p in kind], group) for kind in kinds.values()]
-            self._buckets[index] = buckets
+            self._buckets[index] = now, buckets
         return buckets
 
     @staticmethod
@@ -192,6 +191,7 @@ class _Bucket:
     table: Tensor  # len(ROWS) × number of tensors (or elements)
     sizes: Tensor
     noise: Tensors
+    is_large: bool  # one tensor after the other is faster: on a CPU, where most of the cost is memory
 
     @classmethod
     def gather(cls, params: list[Tensor], states: list[dict[str, Tensor]], group: Hyper) -> _Bucket:
@@ -217,16 +217,12 @@ class _Bucket:
             table=table,
             sizes=torch.ones_like(table[0]) if by_element else table.new_tensor([max(p.numel(), 1) for p in params]),
             noise=[state["noise"] for state in states],
+            is_large=table.device.type == "cpu" and sum(p.numel() for p in params) > _LARGE * len(params),
         )
 
     def holds(self, state: Mapping[Tensor, dict[str, Tensor]]) -> bool:
         """Whether the optimizer's state still is this memory; not so once it was loaded or moved."""
         return all(state[p].get("noise") is noise for p, noise in zip(self.params, self.noise, strict=True))
-
-    @property
-    def is_large(self) -> bool:
-        """Whether one tensor after the other is faster: on a processor, where most of its cost is memory."""
-        return self.table.device.type == "cpu" and sum(m.numel() for m in self.means) > _LARGE * len(self.means)
 
 
 def _check(hyper: Hyper) -> None:

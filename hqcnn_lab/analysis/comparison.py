@@ -69,22 +69,20 @@ def common_seeds(
     An arm that has no such row is left out whole, or it would take every seed along.
     """
     by_arm = {arm: {row["seed"]: row for row in rows if row["arm"] == arm} for arm in arms}
-    seeds = sorted({row["seed"] for row in rows})
-    notes, there = [], []
-    for arm, of_arm in by_arm.items():
-        if any(row["status"] in kept for row in of_arm.values()):
-            there.append(arm)
-        else:
-            states = Counter(row["status"] for row in of_arm.values())
-            why = ", ".join(f"{n} {state}" for state, n in states.items()) or "not run"
-            notes.append(f"{arm} has no finished run ({why}) and is left out; Holm does not count it.")
-    whole = []
-    for seed in seeds:
+    there = [arm for arm, of_arm in by_arm.items() if any(row["status"] in kept for row in of_arm.values())]
+    notes = []
+    if absent := [arm for arm in arms if arm not in there]:
+        states = Counter(row["status"] for arm in absent for row in by_arm[arm].values())
+        why = f" ({', '.join(f'{n} {state}' for state, n in states.items())})" if states else ""
+        notes.append(f"Left out, and not counted by Holm, for want of a finished run{why}: {', '.join(absent)}.")
+    whole, lost = [], {}
+    for seed in sorted({row["seed"] for row in rows}):
         states = {arm: by_arm[arm][seed]["status"] if seed in by_arm[arm] else "not run" for arm in there}
-        if lost := [f"{arm} {state}" for arm, state in states.items() if state not in kept]:
-            notes.append(f"Seed {seed} is left out for every arm: {', '.join(lost)}.")
+        if reason := ", ".join(f"{arm} {state}" for arm, state in states.items() if state not in kept):
+            lost.setdefault(reason, []).append(seed)
         else:
             whole.append(seed)
+    notes += [f"Left out for every arm: {_named(seeds)} ({reason})." for reason, seeds in lost.items()]
     return {arm: [by_arm[arm][seed] for seed in whole] for arm in there}, notes
 
 
@@ -100,8 +98,8 @@ def accuracy_over_seeds(rows: Sequence[Row], arms: Sequence[str]) -> str:
     least = sign_flip_p(np.ones(len(seeds)))
     least_holm = min(len(compared) * least, 1.0)
     floor = (
-        f"With {len(seeds)} seeds, the permutation test cannot give a p below {least:.2g}, nor, after Holm over "
-        f"{len(compared)} arm{'s' * (len(compared) > 1)}, below {least_holm:.2g}, whatever the data; nor can Wilcoxon's."
+        f"With {len(seeds)} seeds, the exact permutation test cannot give a p below {least:.2g} whatever the data, "
+        f"{least_holm:.2g} after Holm (arms compared: {len(compared)}); nor can Wilcoxon's."
     )
     return "\n\n".join([f"Paired over {_named(seeds)}.", *notes, markdown_table(compared, scale=100, digits=2), floor])
 
@@ -201,7 +199,7 @@ def near_best(means: Mapping[float, float], factors: Sequence[float]) -> tuple[f
 
 
 def read_correct(folder: str | Path) -> tuple[list[str], np.ndarray]:
-    """Of a run's `predictions.csv`, the files of the test images and whether each was classified right, `[n_images]`."""
+    """Of a run's `predictions.csv`, the files of the test images and whether each was classified right `[n_images]`."""
     with (Path(folder) / "predictions.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return [row["file"] for row in rows], np.array([row["label"] == row["prediction"] for row in rows], dtype=bool)

@@ -1,6 +1,6 @@
 """The pictures of a study, condition by condition, from its rows and its run folders."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 GROUPS = ("quantum", "classical")
 CROWDED = 4  # arms whose noisy lines can be told apart
 
-Runs = Mapping[str, Sequence[Mapping[str, Series]]]
-"""Arm → what each of its runs logged."""
+CONTROLS = {  # label → metrics, of which a run may have one or the other
+    "effective / chosen\nlearning rate, {}": ["effective_lr/{}"],
+    "momentum β, {}": ["momentum/{}", "gvco/{}/momentum"],
+}
+
+Runs = Mapping[str, Sequence[tuple[float, Mapping[str, Series]]]]
+"""Arm → each of its runs: the learning rate that it was given, and what it logged."""
 
 
 def study_figures(rows: Sequence[Row], runs_dir: str | Path, level: float) -> dict[str, "Figure"]:
@@ -56,27 +61,23 @@ def study_figures(rows: Sequence[Row], runs_dir: str | Path, level: float) -> di
 
 
 def _of_one_rate(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path, level: float) -> dict[str, "Figure | None"]:
-    scores = {arm: [_score(row, "test/accuracy") for row in rows if row["arm"] == arm] for arm in arms}
-    runs = {arm: list(_read(runs_dir / row["run"] for row in rows if row["arm"] == arm)) for arm in arms}
+    runs = {arm: list(_read([row for row in rows if row["arm"] == arm], runs_dir)) for arm in arms}
     accuracies = {
-        arm: [_by_epoch(run, "val/accuracy") for run in of_arm if "val/accuracy" in run] for arm, of_arm in runs.items()
+        arm: [_by_epoch(run, "val/accuracy") for _, run in of_arm if "val/accuracy" in run]
+        for arm, of_arm in runs.items()
     }
     variances = {group: _curves(runs, arms[:CROWDED], [f"grad/{group}/variance"]) for group in GROUPS}
     controls = {
-        f"{label}, {group}": _curves(runs, arms, names)
-        for label, kinds in (
-            ("effective learning rate", ("effective_lr/{}",)),
-            ("momentum β", ("momentum/{}", "gvco/{}/momentum")),
-        )
+        label.format(group): _curves(runs, arms, [name.format(group) for name in names])
+        for label, names in CONTROLS.items()
         for group in GROUPS
-        if (names := [kind.format(group) for kind in kinds])
     }
     variances, controls = (
         {label: curves for label, curves in panels.items() if any(curves.values())} for panels in (variances, controls)
     )
     return {
         "convergence": convergence_bands(accuracies, level) if any(accuracies.values()) else None,
-        "scores": final_scores(scores),
+        "scores": final_scores({a: [_score(row, "test/accuracy") for row in rows if row["arm"] == a] for a in arms}),
         "gradient_variance": variance_over_steps(variances) if variances else None,
         "controls": controls_over_steps(controls) if controls else None,
     }
@@ -93,10 +94,10 @@ def _score(row: Row, name: str) -> float:
     return row[name] if row["status"] == "finished" else np.nan
 
 
-def _read(folders: Iterable[Path]) -> Iterable[dict[str, Series]]:
-    for folder in folders:
-        if (folder / "metrics.csv").is_file():  # diverged before anything was logged
-            yield read_metrics(folder)
+def _read(rows: Sequence[Row], runs_dir: Path) -> Iterator[tuple[float, dict[str, Series]]]:
+    for row in rows:
+        if (runs_dir / row["run"] / "metrics.csv").is_file():  # none where a run diverged before anything was logged
+            yield row["lr"], read_metrics(runs_dir / row["run"])
 
 
 def _by_epoch(run: Mapping[str, Series], name: str) -> Curve:
@@ -107,7 +108,14 @@ def _by_epoch(run: Mapping[str, Series], name: str) -> Curve:
 
 
 def _curves(runs: Runs, arms: Sequence[str], names: Sequence[str]) -> dict[str, list[Curve]]:
-    """Arm → for each run the first of the metrics that it has. An arm without any keeps its colour."""
-    return {
-        arm: [next(run[n] for n in names if n in run) for run in runs[arm] if set(names) & set(run)] for arm in arms
-    }
+    """Arm → of each run the first of `names` that it logged; an arm that has none keeps its colour.
+
+    Learning rates are over the run's own: those of arms lie powers of ten apart, what is done with them does not.
+    """
+    curves: dict[str, list[Curve]] = {arm: [] for arm in arms}
+    for arm in arms:
+        for lr, run in runs[arm]:
+            if (name := next((n for n in names if n in run), None)) is not None:
+                steps, values = run[name]
+                curves[arm].append((steps, values / lr if name.startswith("effective_lr/") else values))
+    return curves

@@ -141,7 +141,10 @@ def test_the_choice_is_of_validation_and_never_of_tests(here: Path, monkeypatch:
         "| exact | gvco | 0.036 (×3) | 2 | 90.00 ± 0.00 | 10.00 ± 0.00 | never | 1.0 |"
         in (out / "table.md").read_text()
     )
-    assert sorted(path.name for path in out.iterdir()) == ["chosen.csv", "runs.csv", "study.yaml", "table.md"]
+    files = ["chosen.csv", "figures", "runs.csv", "statistics.md", "study.yaml", "table.md"]
+    assert sorted(path.name for path in out.iterdir()) == files
+    assert "| adam | 20.00 ± 0.00 | +10.00 " in (out / "statistics.md").read_text()
+    assert {path.name for path in (out / "figures").iterdir()} == {"lr_range_exact.png", "scores_exact.png"}
 
 
 def test_an_arm_that_diverges_everywhere_is_told_and_the_others_go_on(

@@ -98,8 +98,8 @@ def accuracy_over_seeds(rows: Sequence[Row], arms: Sequence[str]) -> str:
     least = sign_flip_p(np.ones(len(seeds)))
     least_holm = min(len(compared) * least, 1.0)
     floor = (
-        f"With {len(seeds)} seeds, the exact permutation test cannot give a p below {least:.2g} whatever the data, "
-        f"{least_holm:.2g} after Holm (arms compared: {len(compared)}); nor can Wilcoxon's."
+        f"With {len(seeds)} seeds, the exact permutation test cannot give a p below {least:.3g} whatever the data, "
+        f"{least_holm:.3g} after Holm (arms compared: {len(compared)}); nor can Wilcoxon's."
     )
     return "\n\n".join([f"Paired over {_named(seeds)}.", *notes, markdown_table(compared, scale=100, digits=2), floor])
 

@@ -5,8 +5,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from hqcnn_lab.rules import ConfigError, check_values, first_line
 from hqcnn_lab.sweep import (
     Cell,
     Choice,
+    Row,
     Run,
     check_sweep,
     choice_of,
@@ -103,9 +105,11 @@ def _study(config: DictConfig) -> None:
             print(f"chosen for {choice.arm} {choice.condition}: {at}{edge}", flush=True)
         final = _final(config, cells, choices, runs_dir)
         runs += final
+        if tuning and any(state_of(run.job.folder) not in KEPT for run in final):
+            _write(config, tuning, choices, runs_dir)  # the second stage may take days
         _train(final, config, n_before=len(tuning), n_total=len(runs))
     finally:
-        _write(config, runs, choices)
+        _write(config, runs, choices, runs_dir)
     problems += [f"{_label(run)} {state}" for run in final if (state := state_of(run.job.folder)) not in KEPT]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -209,7 +213,7 @@ def _choose(cells: list[Cell], tuning: list[Run], factors: list[float]) -> tuple
     return choices, problems
 
 
-def _write(config: DictConfig, runs: list[Run], choices: list[Choice]) -> None:
+def _write(config: DictConfig, runs: list[Run], choices: list[Choice], runs_dir: Path) -> None:
     """Everything that is known by now; each file is whole or as it was before."""
     out = Path(config.out).expanduser()
     out.mkdir(parents=True, exist_ok=True)
@@ -227,10 +231,30 @@ def _write(config: DictConfig, runs: list[Run], choices: list[Choice]) -> None:
         "table.md": "\n\n".join(part.strip() for part in table) + "\n",
     }
     for name, text in files.items():
-        scratch = out / f"{name}.{os.getpid()}.part"
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(out / name)
+        _write_whole(out / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+    try:
+        _write_analysis(config, rows, runs_dir, out)
+    except Exception as error:  # a study is not lost for want of a picture
+        print(f"statistics and figures: not all of them written ({first_line(error)})", flush=True)
     print(f"written to {out}", flush=True)
+
+
+def _write_analysis(config: DictConfig, rows: list[Row], runs_dir: Path, out: Path) -> None:
+    from hqcnn_lab.analysis.comparison import study_statistics
+    from hqcnn_lab.analysis.comparison_figures import study_figures
+
+    level = config.scale.level
+    text = study_statistics(rows, runs_dir, level, reference=next(iter(config.sweep.arms)))
+    _write_whole(out / "statistics.md", lambda path: path.write_text(text, encoding="utf-8"))
+    (out / "figures").mkdir(exist_ok=True)
+    for name, figure in study_figures(rows, runs_dir, level).items():
+        _write_whole(out / "figures" / f"{name}.png", partial(figure.savefig, format="png", dpi=120))
+
+
+def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")
+    write(scratch)
+    scratch.replace(path)
 
 
 if __name__ == "__main__":

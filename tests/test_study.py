@@ -140,7 +140,24 @@ def test_the_choice_is_of_validation_and_never_of_tests(here: Path, monkeypatch:
     assert (
         "| exact | gvco | 0.09 (×3) | 2 | 90.00 ± 0.00 | 10.00 ± 0.00 | never | 1.0 |" in (out / "table.md").read_text()
     )
-    assert sorted(path.name for path in out.iterdir()) == ["chosen.csv", "runs.csv", "study.yaml", "table.md"]
+    files = ["chosen.csv", "figures", "runs.csv", "statistics.md", "study.yaml", "table.md"]
+    assert sorted(path.name for path in out.iterdir()) == files
+    assert "| adam | 20.00 ± 0.00 | +10.00 " in (out / "statistics.md").read_text()
+    assert {path.name for path in (out / "figures").iterdir()} == {"lr_range_exact.png", "scores_exact.png"}
+
+
+def test_a_failure_to_draw_is_a_line_and_loses_no_table(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no fonts\nat all")
+
+    monkeypatch.setattr(study, "run_jobs", plant(lambda lr, s: {"val/accuracy": 0.9}))
+    monkeypatch.setattr("hqcnn_lab.analysis.comparison_figures.study_figures", fail)
+    study.main([*TWO_ARMS, "sweep.lr_factors=[1]", "sweep.seeds=[0]"])
+    assert "statistics and figures: not all of them written (no fonts at all)\n" in capsys.readouterr().out
+    files = {path.name for path in (here / "multirun" / "optimizers_phantom").iterdir() if path.is_file()}
+    assert files == {"chosen.csv", "runs.csv", "statistics.md", "study.yaml", "table.md"}
 
 
 def test_an_arm_that_diverges_everywhere_is_told_and_the_others_go_on(

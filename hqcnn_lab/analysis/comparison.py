@@ -1,0 +1,300 @@
+"""The statistics of a study, condition by condition, as one Markdown text: `statistics.md`."""
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hqcnn_lab.analysis.arms import compare_arms, holm, markdown_table
+from hqcnn_lab.analysis.bootstrap import bootstrap_accuracy, bootstrap_difference
+from hqcnn_lab.analysis.paired import sign_flip_p
+from hqcnn_lab.analysis.survival import compare_times, time_to_level
+
+Row = Mapping[str, Any]
+"""A run of a study, as `hqcnn_lab.sweep.row_of` makes it; its folder is `run`, under the study's runs directory."""
+
+NEAR = 0.01  # of accuracy: a learning rate within one point of an arm's best still trains it well
+_EQUAL = 1e-6  # accuracies are float32
+
+
+def study_statistics(rows: Sequence[Row], runs_dir: str | Path, level: float, reference: str) -> str:
+    """Every arm of a study against `reference`, under each condition; what is missing is said in a line.
+
+    Test accuracy over seeds and over other test images, epochs to the validation accuracy `level` (a share), and how
+    wide the range of good learning rates is. Where the final stage has several learning rates, none of them is an arm's
+    own, so arms are compared by learning rate only. docs/statistics.md says what each test assumes.
+    """
+    arms = list(dict.fromkeys([reference, *(row["arm"] for row in rows)]))
+    parts = [
+        "# Statistics",
+        f"Every arm against {reference}: **a difference is arm minus {reference}**, in points, a ratio arm over "
+        f"{reference}. Primary test: paired t on test accuracy over seeds, Holm over the arms of a condition. Learning "
+        "rates are multiples of each arm's own; *near the best* is how far around the best one its neighbours on the "
+        f"grid are within {100 * NEAR:g} point of it and never diverge, with ≥ where that ends with the grid.",
+    ]
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        here = [row for row in rows if row["condition"] == condition]
+        final = [row for row in here if row["stage"] == "final"]
+        parts.append(f"## {condition}")
+        if not final:
+            parts.append("No final run yet.")
+        elif several_rates(final):
+            parts += ["### Test accuracy by learning rate", learning_rates(final, arms, "test/accuracy")]
+        else:
+            parts += ["### Test accuracy over seeds", accuracy_over_seeds(final, arms)]
+            parts += ["### Test accuracy on other images", _on_other_images(final, arms, Path(runs_dir))]
+            parts += [f"### Epochs to {100 * level:g} % on validation", _times(final, arms, Path(runs_dir), level)]
+        tuning = [row for row in here if row["stage"] == "tune"]
+        if several_rates(tuning):
+            heading = "### Validation accuracy by learning rate (tuning seeds)"
+            parts += [heading, learning_rates(tuning, arms, "val/accuracy")]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def several_rates(rows: Sequence[Row]) -> bool:
+    """Whether any arm ran at more than one learning rate: a grid, and no choice."""
+    return len({(row["arm"], row["factor"]) for row in rows}) > len({row["arm"] for row in rows})
+
+
+def common_seeds(
+    rows: Sequence[Row], arms: Sequence[str], kept: Sequence[str] = ("finished",)
+) -> tuple[dict[str, list[Row]], list[str]]:
+    """Each arm's rows at the seeds where every arm has a `kept` status, in the seeds' order; and what was left out.
+
+    An arm that has no such row is left out whole, or it would take every seed along.
+    """
+    by_arm = {arm: {row["seed"]: row for row in rows if row["arm"] == arm} for arm in arms}
+    there = [arm for arm, of_arm in by_arm.items() if any(row["status"] in kept for row in of_arm.values())]
+    notes = []
+    if absent := [arm for arm in arms if arm not in there]:
+        states = Counter(row["status"] for arm in absent for row in by_arm[arm].values())
+        why = f" ({', '.join(f'{n} {state}' for state, n in states.items())})" if states else ""
+        notes.append(f"Left out, and not counted by Holm, for want of a finished run{why}: {', '.join(absent)}.")
+    whole, lost = [], {}
+    for seed in sorted({row["seed"] for row in rows}):
+        states = {arm: by_arm[arm][seed]["status"] if seed in by_arm[arm] else "not run" for arm in there}
+        if reason := ", ".join(f"{arm} {state}" for arm, state in states.items() if state not in kept):
+            lost.setdefault(reason, []).append(seed)
+        else:
+            whole.append(seed)
+    notes += [f"Left out for every arm: {_named(seeds)} ({reason})." for reason, seeds in lost.items()]
+    return {arm: [by_arm[arm][seed] for seed in whole] for arm in there}, notes
+
+
+def accuracy_over_seeds(rows: Sequence[Row], arms: Sequence[str]) -> str:
+    """Each arm's test accuracy against that of the first, paired over the seeds that all finished."""
+    kept, notes = common_seeds(rows, arms)
+    if (problem := _not_comparable(kept, arms[0])) is not None:
+        return "\n\n".join([problem, *notes])
+    seeds = [row["seed"] for row in kept[arms[0]]]
+    if len(seeds) < 2:
+        return "\n\n".join([f"Seeds that all arms finished: {len(seeds)}. A paired test takes 2 or more.", *notes])
+    compared = compare_arms({arm: [row["test/accuracy"] for row in of_arm] for arm, of_arm in kept.items()}, arms[0])
+    least = sign_flip_p(np.ones(len(seeds)))
+    least_holm = min(len(compared) * least, 1.0)
+    floor = (
+        f"With {len(seeds)} seeds, the exact permutation test cannot give a p below {least:.3g} whatever the data, "
+        f"{least_holm:.3g} after Holm (arms compared: {len(compared)}); nor can Wilcoxon's."
+    )
+    return "\n\n".join([f"Paired over {_named(seeds)}.", *notes, markdown_table(compared, scale=100, digits=2), floor])
+
+
+def accuracy_on_images(correct: Mapping[str, np.ndarray], groups: np.ndarray | None) -> str:
+    """What other test images would say of these very networks; the first arm is the reference.
+
+    `correct` holds for each arm bool `[n_seeds, n_images]`, images in the same order; `groups` as in
+    `bootstrap_accuracy`.
+    """
+    reference = next(iter(correct))
+    n_seeds, n_images = correct[reference].shape
+    n_groups = n_images if groups is None else len(set(groups))
+    if n_groups < 2:
+        return f"All {n_images} test images are in one group: there is nothing to draw from."
+    drawn = f"{n_groups:,} groups of {n_images:,} test images" if groups is not None else f"{n_images:,} test images"
+    head = f"Mean of {n_seeds} seed{'s' * (n_seeds > 1)}; 95 % intervals from drawing the {drawn} again, 10,000 times."
+    if n_groups < 20:
+        head += " With so few groups the intervals are too narrow."
+    lines = [["", "accuracy (95 % interval)", "difference (95 % interval)", "resamples where it is no better"]]
+    for arm, right in correct.items():
+        one = bootstrap_accuracy(right, groups)
+        cells = [arm, f"{100 * one.estimate:.2f} ({100 * one.low:.2f} to {100 * one.high:.2f})", "–", "–"]
+        if arm != reference:
+            two = bootstrap_difference(right, correct[reference], groups)
+            cells[2] = f"{100 * two.estimate:+.2f} ({100 * two.low:+.2f} to {100 * two.high:+.2f})"
+            cells[3] = f"{100 * two.share_at_most_0:.1f} %"
+        lines.append(cells)
+    return f"{head}\n\n{_table(lines)}"
+
+
+def times_to_level(times: Mapping[str, Sequence[float | None]], ends: Mapping[str, Sequence[float]]) -> str:
+    """Each arm's epochs to the level against those of the first arm, seed by seed; None never got there.
+
+    `ends` is how long each run was watched. The horizon is where the shortest of all runs ends.
+    """
+    reference, n = next(iter(times)), len(next(iter(times.values())))
+    if n < 2:
+        return f"Seeds that all arms ran: {n}. A curve takes 2 or more."
+    horizon = float(min(min(lengths) for lengths in ends.values()))
+    alone = {arm: time_to_level(times[arm], ends[arm], horizon) for arm in times}
+    against = {arm: compare_times(times[arm], times[reference], horizon) for arm in times if arm != reference}
+    log_rank, paired = (holm({arm: getattr(c, p) for arm, c in against.items()}) for p in ("p_log_rank", "p_paired"))
+    titles = ["reached", "median (95 % interval)", "restricted mean ± s.e.", "ratio", "Holm p: log-rank", "paired"]
+    lines = [["", *titles]]
+    for arm, time in alone.items():
+        median, low, high = ("–" if x is None else f"{x:g}" for x in (time.median, time.median_low, time.median_high))
+        median += f" ({low} to {high})" if (low, high) != ("–", "–") else ""
+        mean = f"{time.restricted_mean:.2f} ± {time.standard_error:.2f}"
+        cells = [arm, f"{time.n_reached} of {time.n}", median, mean]
+        cells += [f"{against[arm].ratio:.2f}", _p(log_rank[arm]), _p(paired[arm])] if arm in against else ["–"] * 3
+        lines.append(cells)
+    head = f"Watched for {horizon:g} epochs; a ratio below 1 is faster; a run that diverged never got there."
+    return f"{head}\n\n{_table(lines)}"
+
+
+def learning_rates(rows: Sequence[Row], arms: Sequence[str], score: str) -> str:
+    """Each arm's mean `score` over seeds at each learning rate, and how many decades of them are near its best."""
+    factors = sorted({row["factor"] for row in rows})
+    lines = [["", *(f"×{factor:g}" for factor in factors), "near the best, decades"]]
+    for arm in arms:
+        means, cells = {}, []
+        for factor in factors:
+            group = [row for row in rows if (row["arm"], row["factor"]) == (arm, factor)]
+            scores = [row[score] for row in group if row["status"] == "finished"]
+            n_lost = sum(row["status"] == "diverged" for row in group)
+            if n_lost:
+                cells.append("diverged" if n_lost == len(group) == 1 else f"{n_lost} of {len(group)} diverged")
+            elif scores:
+                means[factor] = math.fsum(scores) / len(scores)
+                short = f" ({len(scores)} of {len(group)})" if len(scores) < len(group) else ""
+                cells.append(f"{100 * means[factor]:.2f}{short}")
+            else:
+                cells.append("–")
+        lines.append([arm, *cells, _span_text(near_best(means, factors), factors)])
+    seeds = sorted({row["seed"] for row in rows})
+    return f"Mean over {_named(seeds)}.\n\n{_table(lines)}"
+
+
+def near_best(means: Mapping[float, float], factors: Sequence[float]) -> tuple[float, float] | None:
+    """The least and the greatest of the grid's `factors` around the best mean, all between them within `NEAR` of it.
+
+    `means` lacks the factors that are outside whatever their score, and None is returned where it has none. Of equal
+    means, the one at the lowest factor is the best.
+    """
+    if not means:
+        return None
+    grid = sorted(factors)
+    best = max(means.values())
+    good = [factor in means and means[factor] >= best - NEAR - _EQUAL for factor in grid]
+    low = high = next(i for i, factor in enumerate(grid) if means.get(factor, -math.inf) >= best - _EQUAL)
+    while low > 0 and good[low - 1]:
+        low -= 1
+    while high < len(grid) - 1 and good[high + 1]:
+        high += 1
+    return grid[low], grid[high]
+
+
+def read_correct(folder: str | Path) -> tuple[list[str], np.ndarray]:
+    """Of a run's `predictions.csv`, the files of the test images and whether each was classified right `[n_images]`."""
+    with (Path(folder) / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [row["file"] for row in rows], np.array([row["label"] == row["prediction"] for row in rows], dtype=bool)
+
+
+def read_groups(folder: str | Path, files: Sequence[str]) -> np.ndarray | None:
+    """The `group` of each of a run's test images, `files` as `read_correct` has them; None where the split has none.
+
+    Frames of one file have its name in `predictions.csv`: they are taken in the manifest's order. Raises ValueError for
+    a file that is no test image of the manifest.
+    """
+    groups: dict[str, list[str]] = {}
+    with (Path(folder) / "split_manifest.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["split"] == "test":
+                groups.setdefault(row["file"], []).append(row["group"])
+    frames: Counter[str] = Counter()
+    found = []
+    for name in files:
+        if frames[name] >= len(groups.get(name, [])):
+            raise ValueError(f"{name} is predicted, and not among the test images of {folder}/split_manifest.csv")
+        found.append(groups[name][frames[name]])
+        frames[name] += 1
+    return np.array(found) if any(found) else None
+
+
+def _on_other_images(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path) -> str:
+    kept, notes = common_seeds(rows, arms)
+    if arms[0] not in kept or not kept[arms[0]]:
+        return "\n\n".join([f"No seed that {arms[0]} and every other arm finished.", *notes])
+    correct, first = {}, None
+    try:
+        for arm, of_arm in kept.items():
+            read = [read_correct(runs_dir / row["run"]) for row in of_arm]
+            first = read[0][0] if first is None else first
+            if any(files != first for files, _ in read):
+                return f"The runs of {arm} were tested on other images than those of {arms[0]}: not compared."
+            correct[arm] = np.stack([right for _, right in read])
+        groups = read_groups(runs_dir / kept[arms[0]][0]["run"], first)
+    except (OSError, KeyError, ValueError) as error:
+        return f"Not known: {error}."
+    return accuracy_on_images(correct, groups)
+
+
+def _times(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path, level: float) -> str:
+    name = f"convergence/epochs_to_{100 * level:g}"
+    kept, notes = common_seeds(rows, arms, ("finished", "diverged"))
+    if arms[0] not in kept or not kept[arms[0]]:
+        return "\n\n".join([f"No seed that {arms[0]} and every other arm ran.", *notes])
+    whole = [row for of_arm in kept.values() for row in of_arm if row["status"] == "finished"]
+    if not whole:
+        return "Every run diverged."
+    if any(name not in row for row in whole):
+        return f"Not known: the runs did not note it; add {level:g} to callbacks.convergence.levels."
+    try:
+        lengths = {row["run"]: _epochs(runs_dir / row["run"]) for row in whole}
+    except (OSError, KeyError, ValueError) as error:
+        return f"Not known: {type(error).__name__}: {error}."
+    full = max(lengths.values())  # where a diverged run would have ended
+    times = {arm: [row[name] if row["status"] == "finished" else None for row in rs] for arm, rs in kept.items()}
+    ends = {
+        arm: [lengths[row["run"]] if row["status"] == "finished" else full for row in rs] for arm, rs in kept.items()
+    }
+    return "\n\n".join([times_to_level(times, ends), *notes])
+
+
+def _epochs(run: Path) -> int:
+    return int(json.loads((run / "summary.json").read_text())["epochs"])
+
+
+def _not_comparable(kept: Mapping[str, Sequence[Row]], reference: str) -> str | None:
+    if reference not in kept:
+        return f"{reference}, the reference, has no finished run: nothing to compare with."
+    if len(kept) < 2:
+        return f"No arm but {reference} has finished: nothing to compare."
+    return None
+
+
+def _named(seeds: Sequence[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def _span_text(span: tuple[float, float] | None, factors: Sequence[float]) -> str:
+    if span is None:
+        return "–"
+    low, high = span
+    open_ended = low == min(factors) or high == max(factors)
+    where = f"×{low:g} to ×{high:g}" if high > low else f"×{low:g} alone"
+    return f"{'≥ ' * open_ended}{math.log10(high / low):.1f} ({where})"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    head, *body = lines
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *body])

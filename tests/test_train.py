@@ -94,7 +94,7 @@ def test_gvco_controls_stay_in_their_bounds(run: Path) -> None:
     scales = [float(row["gvco/lr_scale"]) for row in rows_of(run) if row["gvco/lr_scale"]]
     momenta = [float(row["gvco/quantum/momentum"]) for row in rows_of(run) if row["gvco/quantum/momentum"]]
     assert scales
-    assert all(0.35 - 1e-6 <= scale <= 1 for scale in scales)
+    assert all(0.05 - 1e-6 <= scale <= 1 for scale in scales)
     assert all(0.85 - 1e-6 <= momentum <= 0.96 + 1e-6 for momentum in momenta)
 
 
@@ -103,6 +103,9 @@ AUGMENT_ALL = [f"dataset.augment.{amount}" for amount in ("intensity=0.3", "nois
 
 RESUMED = [
     ["gvco"],
+    ["gvco_literal"],
+    ["gvco_lr_only"],
+    ["gvco_momentum_only"],
     ["adam", "dataset.balance=loss"],
     ["sgd", "dataset.balance=sampler", *AUGMENT_ALL],
     ["adamw"],
@@ -227,7 +230,7 @@ def test_run_may_be_scored_at_its_best_epoch(tmp_path: Path) -> None:
 def test_a_run_of_other_settings_cannot_be_continued(run: Path, tmp_path: Path) -> None:
     last = f"ckpt_path={run}/checkpoints/last.ckpt"
     wrong = {
-        "optim.lr=0.5": "was trained with optim.lr=0.012, not 0.5",
+        "optim.lr=0.5": "was trained with optim.lr=0.03, not 0.5",
         "model.n_circuits=3": "was trained with model.n_circuits=2, not 3",
         "circuit.n_layers=1": "was trained with model.circuit.n_layers=2, not 1",
         "model=cnn": "was trained with model.kernel=quantum, not classical",

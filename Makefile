@@ -3,7 +3,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint format bench peers clean
+.PHONY: help setup train study test lint format bench peers clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ setup: .venv/ready  ## create .venv with everything the lab needs (done by the o
 train: .venv/ready  ## train on the embedded phantom images; more: make train ARGS="optim=adam seed=1"
 	$(BIN)/python -m hqcnn_lab.train $(ARGS)
 
+study: .venv/ready  ## compare optimizers fairly, on the phantom; more: make study ARGS="sweep=noise scale=kaggle scale.root=…"
+	$(BIN)/python -m hqcnn_lab.study $(ARGS)
+
 test: .venv/ready  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -33,9 +36,10 @@ format: .venv/ready  ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready  ## measure: circuits against torchquantum, the optimizer's step, the hybrid's epoch against its twin's
+bench: .venv/ready  ## measure: circuits against torchquantum, the optimizer's step and its skill, the hybrid's epoch against its twin's
 	$(BIN)/python benchmarks/quantum.py
 	$(BIN)/python benchmarks/optimizer.py
+	$(BIN)/python benchmarks/problems.py
 	$(BIN)/python benchmarks/epoch.py
 
 peers: .venv/ready  ## install PennyLane, pyqtorch and MONAI beside it all, for benchmarks/ and a few tests

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hqcnn_lab.optim.gvco_rule import GRANULARITIES, ROWS, Hyper, Tensors, step_elementwise, step_foreach, step_plain
+from hqcnn_lab.optim.gvco_rule import (
+    GRANULARITIES,
+    ROWS,
+    Hyper,
+    Tensors,
+    begin_alone,
+    begin_end_to_end,
+    begin_list,
+    take_step,
+)
 
-_LARGE = 2**13  # mean size of the tensors; from benchmarks/optimizer.py
+_LARGE = 2**13  # elements from which on a tensor steps alone on a CPU; from benchmarks/optimizer.py
 
 
 class GVCO(torch.optim.Optimizer):
@@ -32,21 +40,21 @@ class GVCO(torch.optim.Optimizer):
         d = g − m̂                                 innovation
         d = d · min(1, τ √N / rms(d))             erratic-gradient guard, from the 11th step on, once N > 0
         m = β m + (1 − β)(m̂ + d),  m̂ = m / w      w is m's bias weight
-        ŝ = EMA_ρ[(d + φ m̂)²], bias-corrected     variance of each gradient element, at least (φ m̂)²
-        N = EMA_ρ[mean(d²)], bias-corrected       noise power
+        ŝ = EMA_ρ[(d + φ m̂)²] + ε²                variance of each gradient element, at least (φ m̂)²
+        N = EMA_ρ[mean(d²)]                       noise power; both bias-corrected
         S = EMA_σ[⟨m̂_prev + d, m̂_prev⟩ / n]       signal power, not bias-corrected: no signal until there is evidence
         γ = clip[(S / (S + cN))^p, γ_min, 1]      learning-rate control, c = (1 − β)/(1 + β), S clipped at 0
         β' = clip[1 − √(S / N), β_min, β_max]     momentum control, for the next step; β_max at first
-        θ = θ (1 − lr·wd) − lr · γ · m̂ / (ŝ^(q/2) + ε)
+        θ = θ (1 − lr·wd) − lr · γ · m̂ / ŝ^(q/2)
 
     What measures γ and β is the tensor, or with `granularity` each element, or the parameter group as a whole: then the
     means over n, N and S are over that. ŝ is always element by element.
 
     **Relatives.** With β_min = β_max, γ_min = 1, τ = None: q = 0 is SGD with bias-corrected momentum, exactly. q = 1,
     φ = 0 is AdaBelief (Zhuang et al. 2020), but that its variance is taken around the mean after the update, (g − m)²
-    with m not bias-corrected, and gets ε added at every step. q = 0, p = 1, γ_min = 0, τ = None is a relative of M-SVAG
-    (Balles & Hennig 2018, which steps by m̂² / (m̂² + c ŝ) · m̂ for each element) with one factor for the whole tensor, a
-    signal estimated without bias, and c of an infinitely long average.
+    with m not bias-corrected, and that it adds ε to that at every step and once more to its root. q = 0, p = 1,
+    γ_min = 0, τ = None is a relative of M-SVAG (Balles & Hennig 2018, which steps by m̂² / (m̂² + c ŝ) · m̂ for each
+    element) with one factor for the whole tensor, a signal estimated without bias, and c of an infinitely long average.
 
     A tensor whose gradient is not finite (or whose squared norm overflows) is left out of that step entirely: neither
     the parameter nor its state changes, weight decay included; of a group that measures as a whole, the other tensors
@@ -70,12 +78,12 @@ class GVCO(torch.optim.Optimizer):
         tau: τ, how many standard deviations an innovation may be before it is scaled down; None or inf: no guard.
         q: normalization by the element-wise variance: 1 divides by its root, 0 by nothing (and leaves φ and ε out).
         floor: φ; where a gradient stops changing, a step ends at lr/φ instead of growing without bound.
-        eps: ε, added to the divisor.
+        eps: ε, least standard deviation of a gradient element; from 1e-18 on, which float32 can still square.
         granularity: "tensor", "element" (seven more numbers for each, and slower) or "group".
         weight_decay: decoupled, as in AdamW.
         maximize: ascend instead of descend.
-        foreach: work on lists of tensors (True), on one tensor at a time (False), or (None) whichever is faster: lists
-            on a GPU and for small tensors, one at a time for large ones on a CPU. By element, there is one way only.
+        foreach: work on lists of tensors (True), on one tensor at a time (False), or (None) what is fastest: lists on a
+            GPU; on a CPU, small tensors end to end and large ones one at a time. By element, there is one way only.
 
     Raises ValueError for an argument out of its range, TypeError for parameters of another precision or complex ones,
     RuntimeError for sparse gradients.
@@ -152,77 +160,95 @@ class GVCO(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for index, group in enumerate(self.param_groups):
-            params = [p for p in group["params"] if p.grad is not None]
+            params = [p for p in group["params"] if p.grad is not None and p.numel()]
             if any(p.grad.layout != torch.strided for p in params):
                 raise RuntimeError("GVCO: sparse gradients are not supported; use sparse=False in the layer")
             for bucket in self._buckets_of(index, params):
-                grads = [-p.grad if group["maximize"] else p.grad for p in bucket.params]
-                tensors = (bucket.params, grads, bucket.means, bucket.variances, bucket.table, bucket.sizes)
-                self._update(group, bucket)(*tensors, group)
+                bucket.step(group)
         return loss
 
     def _buckets_of(self, index: int, params: Tensors) -> list[_Bucket]:
         """The parameters of a group that have a gradient, by device and precision."""
-        ids, buckets = self._buckets.get(index, ([], []))
-        if ids != (now := [id(p) for p in params]) or not all(bucket.holds(self.state) for bucket in buckets):
+        group = self.param_groups[index]
+        now = [group["granularity"], group["foreach"], *map(id, params)]
+        before, buckets = self._buckets.get(index, ([], []))
+        if before != now or not all(bucket.holds(self.state) for bucket in buckets):
             kinds: dict[tuple[torch.device, torch.dtype], Tensors] = {}
             for parameter in params:
                 kinds.setdefault((parameter.device, parameter.dtype), []).append(parameter)
-            group = self.param_groups[index]
-            buckets = [_Bucket.gather(kind, [self.state[p] for p in kind], group) for kind in kinds.values()]
+            buckets = [_Bucket(kind, self.state, group) for kind in kinds.values()]
             self._buckets[index] = now, buckets
         return buckets
 
-    @staticmethod
-    def _update(group: Hyper, bucket: _Bucket) -> Callable[..., None]:
-        if group["granularity"] == "element":
-            return step_elementwise
-        one_by_one = bucket.is_large if group["foreach"] is None else not group["foreach"]
-        return step_plain if one_by_one else step_foreach
 
-
-@dataclass
 class _Bucket:
-    """The state of the tensors that step together, as lists and one table; `state[p]` holds the same memory."""
+    """Tensors that step together, and their state in lists and one table; `state[p]` holds the same memory."""
 
-    params: Tensors
-    means: Tensors
-    variances: Tensors
-    table: Tensor  # len(ROWS) × number of tensors (or elements)
-    sizes: Tensor
-    noise: Tensors
-    is_large: bool  # one tensor after the other is faster: on a CPU, where most of the cost is memory
-
-    @classmethod
-    def gather(cls, params: list[Tensor], states: list[dict[str, Tensor]], group: Hyper) -> _Bucket:
+    def __init__(self, params: Tensors, state: Mapping[Tensor, dict[str, Tensor]], group: Hyper) -> None:
+        # The small ones come first, end to end; the others in a list or alone, whichever is faster or was asked for.
+        n_small = sum(_is_small(p, group) for p in params)
+        self.params = params = sorted(params, key=lambda p: not _is_small(p, group))
+        self.small, self.others = params[:n_small], params[n_small:]
+        states = [state[p] for p in params]
         by_element = group["granularity"] == "element"
         first = dict.fromkeys(ROWS, 0.0) | {"momentum": group["momentum_max"], "lr_scale": group["gamma_min"]}
-        for parameter, state in zip(params, states, strict=True):
-            shape = parameter.shape if by_element else ()
-            for name in ("mean", "variance"):
-                if name not in state:
-                    state[name] = torch.zeros_like(parameter)
+        for parameter, its in zip(params, states, strict=True):
+            its.setdefault("mean", torch.zeros_like(parameter))
+            # Forgotten by the first step that is taken; until then a divisor that is not 0.
+            its.setdefault("variance", torch.full_like(parameter, group["eps"] ** 2))
             for name in ROWS:
-                if name not in state:
-                    state[name] = parameter.new_full(shape, first[name])
-        table = torch.stack([torch.cat([state[name].reshape(-1) for state in states]) for name in ROWS])
-        for row, name in zip(table, ROWS, strict=True):
-            columns = row.split([state[name].numel() for state in states])
-            for column, state in zip(columns, states, strict=True):
-                state[name] = column.view(state[name].shape)
-        return cls(
-            params=params,
-            means=[state["mean"] for state in states],
-            variances=[state["variance"] for state in states],
-            table=table,
-            sizes=torch.ones_like(table[0]) if by_element else table.new_tensor([max(p.numel(), 1) for p in params]),
-            noise=[state["noise"] for state in states],
-            is_large=table.device.type == "cpu" and sum(p.numel() for p in params) > _LARGE * len(params),
-        )
+                its.setdefault(name, parameter.new_full(parameter.shape if by_element else (), first[name]))
+        self.table = torch.stack([_laid_end_to_end(states, name) for name in ROWS])
+        for row, name in zip(self.table, ROWS, strict=True):
+            _hold(states, name, row)
+        if self.small:
+            self.mean, self.variance = (_laid_end_to_end(states[:n_small], name) for name in ("mean", "variance"))
+            _hold(states[:n_small], "mean", self.mean)
+            _hold(states[:n_small], "variance", self.variance)
+        self.means, self.variances = ([its[name] for its in states[n_small:]] for name in ("mean", "variance"))
+        sizes = [1] * self.table.shape[1] if by_element else [p.numel() for p in params]
+        self.sizes = self.table.new_tensor(sizes)
+        self.noise = [its["noise"] for its in states]
+        in_list = group["foreach"] or (group["foreach"] is None and params[0].device.type != "cpu")
+        self.scratch: Tensors | None = None
+        if self.others and not in_list:
+            memory = params[0].new_empty(max(p.numel() for p in self.others))
+            self.scratch = [memory.as_strided(mean.shape, mean.stride()) for mean in self.means]
 
     def holds(self, state: Mapping[Tensor, dict[str, Tensor]]) -> bool:
         """Whether the optimizer's state still is this memory; not so once it was loaded or moved."""
         return all(state[p].get("noise") is noise for p, noise in zip(self.params, self.noise, strict=True))
+
+    def step(self, group: Hyper) -> None:
+        """Change the parameters and their state in place."""
+        begun, n_small = [], len(self.small)
+        grads = [-p.grad if group["maximize"] else p.grad for p in self.params]
+        if self.small:
+            begun.append(begin_end_to_end(self.small, grads[:n_small], self.mean, self.variance, group))
+        others = (self.others, grads[n_small:], self.means, self.variances)
+        if self.others:
+            begun.append(
+                begin_list(*others, group) if self.scratch is None else begin_alone(*others, self.scratch, group)
+            )
+        take_step(begun, self.table, self.sizes, group)
+
+
+def _is_small(parameter: Tensor, group: Hyper) -> bool:
+    """Whether a step end to end with others is for it: only way by element, and fastest for a few numbers on a CPU."""
+    if group["granularity"] == "element":
+        return True
+    return group["foreach"] is None and parameter.device.type == "cpu" and parameter.numel() < _LARGE
+
+
+def _laid_end_to_end(states: list[dict[str, Tensor]], name: str) -> Tensor:
+    return torch.cat([state[name].reshape(-1) for state in states])
+
+
+def _hold(states: list[dict[str, Tensor]], name: str, memory: Tensor) -> None:
+    """Let each state's value be the view of its part of `memory`."""
+    parts = memory.split([state[name].numel() for state in states])
+    for state, part in zip(states, parts, strict=True):
+        state[name] = part.view(state[name].shape)
 
 
 def _check(hyper: Hyper) -> None:
@@ -232,7 +258,7 @@ def _check(hyper: Hyper) -> None:
 
     for name in ("lr", "power", "q", "floor", "weight_decay"):
         refuse_unless(0 <= hyper[name] < math.inf, name, "finite and not negative")
-    refuse_unless(0 < hyper["eps"] < math.inf, "eps", "finite and above 0")
+    refuse_unless(1e-18 <= hyper["eps"] < math.inf, "eps", "finite and at least 1e-18")
     for name in ("rho", "sigma", "momentum_max"):
         refuse_unless(0 <= hyper[name] < 1, name, "in [0, 1)")
     refuse_unless(0 <= hyper["momentum_min"] <= hyper["momentum_max"], "momentum_min", "in [0, momentum_max]")

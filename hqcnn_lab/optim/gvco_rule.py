@@ -1,9 +1,9 @@
-"""One GVCO step as functions of tensors: the controls, then the update by list, by tensor or by element."""
+"""One GVCO step as functions of tensors: norms, the controls that follow from them, then the update."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,89 +29,136 @@ class Controls(NamedTuple):
     finite: Array
     guard: Array  # d ← guard · d
     mean_rate: Array  # m̂ ← m̂ + mean_rate · d
-    variance_rate: Array  # ŝ ← ŝ + variance_rate · ((d + φ m̂)² − ŝ)
+    variance_rate: Array  # ŝ ← ŝ + variance_rate · ((d + φ m̂)² + ε² − ŝ)
     step_size: Array  # lr · γ
     keep: Array  # 1 − lr · weight decay
 
 
-def step_foreach(
-    params: Tensors, grads: Tensors, means: Tensors, variances: Tensors, table: Tensor, sizes: Tensor, hyper: Hyper
-) -> None:
-    """One step, each operation over all tensors at once. Changes params, means, variances and table in place."""
+Begun = tuple[Tensor, Callable[[Controls], None]]
+"""The norms `[3, n]` of a step's gradients, means and innovations; and what finishes it, in place."""
+
+
+def take_step(begun: list[Begun], table: Tensor, sizes: Tensor, hyper: Hyper) -> None:
+    """Finish steps that have begun, by controls that are found for all of their tensors together.
+
+    Changes `table`, a column of `ROWS` for each tensor (or element) in their order, and what the steps were begun with.
+    """
+    norms = torch.cat([norms for norms, _ in begun], dim=1) if len(begun) > 1 else begun[0][0]
+    now, start = control_on(table, norms, sizes, hyper), 0
+    for norms, finish in begun:
+        finish(Controls(*(values[start : start + norms.shape[1]] for values in now)))
+        start += norms.shape[1]
+
+
+def begin_list(params: Tensors, grads: Tensors, means: Tensors, variances: Tensors, hyper: Hyper) -> Begun:
+    """A step in which each operation is over all tensors at once; on a GPU it asks the device for nothing."""
     innovations = torch._foreach_sub(grads, means)
-    norms = torch.stack(torch._foreach_norm([*grads, *means, *innovations])).view(3, -1)
-    now = Controls(*map(torch.as_tensor, control_on(table, norms, sizes, hyper)))
-    # Asking a GPU would stall it: there the repair always runs.
-    asks = table.device.type == "cpu"
-    if not (asks and bool(now.finite.all())):
-        innovations = [torch.where(ok, d, 0.0) for ok, d in zip(now.finite, innovations, strict=True)]
-    if not (asks and bool((now.guard == 1).all())):
-        torch._foreach_mul_(innovations, now.guard.unbind())
-    torch._foreach_addcmul_(means, innovations, now.mean_rate.unbind())
-    if hyper["q"] and hyper["floor"]:
-        torch._foreach_add_(innovations, means, alpha=hyper["floor"])
-    torch._foreach_mul_(innovations, innovations)
-    torch._foreach_lerp_(variances, innovations, now.variance_rate.unbind())
-    if hyper["weight_decay"]:
-        torch._foreach_mul_(params, now.keep.unbind())
-    if not hyper["q"]:
-        torch._foreach_addcmul_(params, means, now.step_size.neg().unbind())
-        return
-    divisors = torch._foreach_sqrt(variances) if hyper["q"] == 1 else torch._foreach_pow(variances, hyper["q"] / 2)
-    torch._foreach_add_(divisors, hyper["eps"])
-    if asks:
-        torch._foreach_addcdiv_(params, means, divisors, now.step_size.neg())
-    else:
-        torch._foreach_mul_(divisors, now.step_size.reciprocal().unbind())  # infinite where there is no step to take
-        torch._foreach_addcdiv_(params, means, divisors, value=-1.0)
 
-
-def step_plain(
-    params: Tensors, grads: Tensors, means: Tensors, variances: Tensors, table: Tensor, sizes: Tensor, hyper: Hyper
-) -> None:
-    """The same step, one tensor after the other: one of moderate size stays in the cache all the way."""
-    norm = torch.linalg.vector_norm
-    norms = torch.stack([norm(t) for g, m in zip(grads, means, strict=True) for t in (g, m, g - m)])
-    columns = zip(*(row.tolist() for row in control_on(table, norms.view(-1, 3).T, sizes, hyper)), strict=True)
-    for parameter, grad, mean, variance, column in zip(params, grads, means, variances, columns, strict=True):
-        finite, guard, mean_rate, variance_rate, step_size, keep = column
-        if not finite:
-            continue
-        innovation = grad - mean
-        if guard != 1:
-            innovation.mul_(guard)
-        mean.add_(innovation, alpha=mean_rate)
+    def finish(now: Controls) -> None:
+        nonlocal innovations
+        now = Controls(*map(torch.as_tensor, now))
+        asks = now.guard.device.type == "cpu"  # asking a GPU would stall it: there the repair always runs
+        if not (asks and bool(now.finite.all())):
+            innovations = [torch.where(ok, d, 0.0) for ok, d in zip(now.finite, innovations, strict=True)]
+        if not (asks and bool((now.guard == 1).all())):
+            torch._foreach_mul_(innovations, now.guard.unbind())
+        torch._foreach_addcmul_(means, innovations, now.mean_rate.unbind())
         if hyper["q"] and hyper["floor"]:
-            innovation.add_(mean, alpha=hyper["floor"])
-        variance.lerp_(innovation.mul_(innovation), variance_rate)
+            torch._foreach_add_(innovations, means, alpha=hyper["floor"])
+        torch._foreach_mul_(innovations, innovations)
+        torch._foreach_add_(innovations, hyper["eps"] ** 2)
+        torch._foreach_lerp_(variances, innovations, now.variance_rate.unbind())
         if hyper["weight_decay"]:
-            parameter.mul_(keep)
+            torch._foreach_mul_(params, now.keep.unbind())
         if not hyper["q"]:
-            parameter.sub_(mean, alpha=step_size)
-            continue
-        divisor = torch.sqrt(variance, out=innovation) if hyper["q"] == 1 else variance.pow(hyper["q"] / 2)
-        parameter.addcdiv_(mean, divisor.add_(hyper["eps"]), value=-step_size)
+            torch._foreach_addcmul_(params, means, now.step_size.neg().unbind())
+            return
+        divisors = torch._foreach_sqrt(variances) if hyper["q"] == 1 else torch._foreach_pow(variances, hyper["q"] / 2)
+        if asks:
+            torch._foreach_addcdiv_(params, means, divisors, now.step_size.neg())
+        else:
+            torch._foreach_mul_(
+                divisors, now.step_size.reciprocal().unbind()
+            )  # infinite where there is no step to take
+            torch._foreach_addcdiv_(params, means, divisors, value=-1.0)
+
+    return torch.stack(torch._foreach_norm([*grads, *means, *innovations])).view(3, -1), finish
 
 
-def step_elementwise(
-    params: Tensors, grads: Tensors, means: Tensors, variances: Tensors, table: Tensor, sizes: Tensor, hyper: Hyper
-) -> None:
-    """The same step with controls of its own for each element: `table` has a column for every one of them."""
-    parameter, grad, mean, variance = (
-        torch.cat([t.reshape(-1) for t in ts]) for ts in (params, grads, means, variances)
-    )
-    norms = torch.stack([grad, mean, grad - mean]).abs_()
-    now = Controls(*map(torch.as_tensor, control_on(table, norms, sizes, hyper)))
-    innovation = torch.where(now.finite, (grad - mean) * now.guard, 0.0)
-    mean = mean + innovation * now.mean_rate
-    floored = innovation + hyper["floor"] * mean if hyper["q"] else innovation
-    variance = torch.lerp(variance, floored.square(), now.variance_rate)
-    divisor = variance.pow(hyper["q"] / 2) + hyper["eps"] if hyper["q"] else 1.0
-    parameter = parameter * now.keep - mean * now.step_size / divisor
-    for targets, values in ((params, parameter), (means, mean), (variances, variance)):
-        parts = values.split([t.numel() for t in targets])
-        for target, part in zip(targets, parts, strict=True):
-            target.copy_(part.view(target.shape))
+def begin_alone(
+    params: Tensors, grads: Tensors, means: Tensors, variances: Tensors, scratch: Tensors, hyper: Hyper
+) -> Begun:
+    """The same step, one tensor after the other: one of moderate size stays in the cache all the way.
+
+    `scratch` has a tensor like each parameter, all in the same memory: taken anew, it would cost more than what is
+    computed in it.
+    """
+    norm, norms = torch.linalg.vector_norm, []
+    for grad, mean, innovation in zip(grads, means, scratch, strict=True):
+        norms += [norm(grad), norm(mean), norm(torch.sub(grad, mean, out=innovation))]
+    floor = hyper["floor"] if hyper["q"] else 0.0
+
+    def finish(now: Controls) -> None:
+        columns = zip(*(values.tolist() for values in now), strict=True)
+        tensors = zip(params, grads, means, variances, scratch, strict=True)
+        for (parameter, grad, mean, variance, innovation), column in zip(tensors, columns, strict=True):
+            finite, guard, mean_rate, variance_rate, step_size, keep = column
+            if not finite:
+                continue
+            if guard == 1:  # d + φ m̂ is stretch · g − (stretch − φ) · m̂_prev then: two passes over memory less
+                stretch = 1 + floor * mean_rate
+                floored = torch.sub(grad, mean, alpha=1 - floor / stretch, out=innovation)
+                mean.lerp_(grad, mean_rate)
+            else:
+                stretch = 1.0
+                mean.add_(torch.sub(grad, mean, out=innovation).mul_(guard), alpha=mean_rate)
+                floored = innovation.add_(mean, alpha=floor)
+            added = torch.tensor(variance_rate * hyper["eps"] ** 2, dtype=variance.dtype)
+            torch.add(added, variance, alpha=1 - variance_rate, out=variance)  # a product and a sum in one pass
+            variance.addcmul_(floored, floored, value=variance_rate * stretch * stretch)
+            if hyper["weight_decay"]:
+                parameter.mul_(keep)
+            if not hyper["q"]:
+                parameter.sub_(mean, alpha=step_size)
+                continue
+            divisor = torch.sqrt(variance, out=innovation) if hyper["q"] == 1 else variance.pow(hyper["q"] / 2)
+            parameter.addcdiv_(mean, divisor, value=-step_size)
+
+    return torch.stack(norms).view(-1, 3).T, finish
+
+
+def begin_end_to_end(params: Tensors, grads: Tensors, mean: Tensor, variance: Tensor, hyper: Hyper) -> Begun:
+    """The same step on tensors laid end to end, as `mean` and `variance` are.
+
+    For controls by element, and on a CPU for tensors so small that calls for each cost more than what they compute.
+    """
+    grad, lengths = torch.cat([g.reshape(-1) for g in grads]), [p.numel() for p in params]
+    innovation = grad - mean
+    norms = torch.stack([grad, mean, innovation])
+    if by_tensor := hyper["granularity"] != "element":
+        starts = np.cumsum([0, *lengths[:-1]])
+        norms = torch.from_numpy(np.add.reduceat(norms.square_().numpy(), starts, axis=1)).sqrt_()
+
+    def finish(now: Controls) -> None:
+        values = (np.repeat(np.asarray(column), lengths) for column in now) if by_tensor else now
+        finite, guard, mean_rate, variance_rate, step_size, keep = map(torch.as_tensor, values)
+        d = torch.where(finite, innovation * guard, 0.0)
+        mean.addcmul_(d, mean_rate)
+        floored = d.add_(mean, alpha=hyper["floor"]) if hyper["q"] else d
+        variance.lerp_(floored.square_().add_(hyper["eps"] ** 2), variance_rate)
+        step = mean * step_size
+        if hyper["q"]:
+            step.div_(variance.sqrt() if hyper["q"] == 1 else variance.pow(hyper["q"] / 2))
+        if hyper["weight_decay"]:
+            torch._foreach_mul_(params, _split(keep, params))
+        torch._foreach_sub_(params, _split(step, params))
+
+    return norms.abs_(), finish
+
+
+def _split(flat: Tensor, like: Tensors) -> Tensors:
+    parts = flat.split([t.numel() for t in like])
+    return [part if t.ndim == 1 else part.view(t.shape) for part, t in zip(parts, like, strict=True)]
 
 
 def control_on(table: Tensor, norms: Tensor, sizes: Tensor, hyper: Hyper) -> Controls:

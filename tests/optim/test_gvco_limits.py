@@ -35,8 +35,8 @@ def adabelief(theta, stream, own_variance, lr=0.01, beta=0.9, rho=0.99, eps=1e-8
     for t, (g,) in enumerate(stream, start=1):
         before = m / (1 - beta ** (t - 1)) if t > 1 else m
         m = beta * m + (1 - beta) * g
-        s = rho * s + (1 - rho) * ((g - before) ** 2 if own_variance else (g - m) ** 2) + (0 if own_variance else eps)
-        theta = theta - lr * (m / (1 - beta**t)) / ((s / (1 - rho**t)).sqrt() + eps)
+        s = rho * s + ((1 - rho) * ((g - before) ** 2 + eps**2) if own_variance else (1 - rho) * (g - m) ** 2 + eps)
+        theta = theta - lr * (m / (1 - beta**t)) / ((s / (1 - rho**t)).sqrt() + (0 if own_variance else eps))
     return theta
 
 

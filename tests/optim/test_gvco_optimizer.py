@@ -241,7 +241,7 @@ def test_parameters_it_cannot_serve_are_refused(dtype, says):
         ("gamma_min", 1.5),
         ("tau", 0.0),
         ("q", -1.0),
-        ("eps", 0.0),
+        ("eps", 1e-19),
         ("floor", -0.1),
         ("granularity", "layer"),
         ("weight_decay", math.inf),

@@ -1,6 +1,7 @@
 """GVCO against its definition, element by element, and what its controls do."""
 
 import math
+from unittest import mock
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from gvco_runs import gradient_stream, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hqcnn_lab.optim import GVCO, gvco_rule
+from hqcnn_lab.optim import GVCO, gvco, gvco_rule
 
 STARTING_VALUES = {
     "lr": 3e-2,
@@ -62,7 +63,7 @@ class Reference:
         self.s = [
             h["rho"] * s + (1 - h["rho"]) * (x + floor * y) ** 2 for s, x, y in zip(self.s, d, m_hat, strict=True)
         ]
-        s_hat = [s / (1 - h["rho"] ** self.t) for s in self.s]
+        s_hat = [s / (1 - h["rho"] ** self.t) + h["eps"] ** 2 for s in self.s]
         self.ws = h["rho"] * self.ws * self.N + (1 - h["rho"]) * sum(x * x for x in d) / n  # N's sum, before its bias
         self.N, self.ws = self.ws / (1 - h["rho"] ** self.t), 1 - h["rho"] ** self.t
         product = sum((y + x) * y for y, x in zip(before, d, strict=True)) / n
@@ -73,7 +74,7 @@ class Reference:
         wanted = 1 - math.sqrt(S / self.N) if self.N > 0 else (1.0 if S == 0 else -math.inf)
         self.beta = min(max(wanted, h["momentum_min"]), h["momentum_max"])
         for i in range(n):
-            divisor = s_hat[i] ** (h["q"] / 2) + h["eps"] if h["q"] else 1.0
+            divisor = s_hat[i] ** (h["q"] / 2) if h["q"] else 1.0
             self.theta[i] *= 1 - h["lr"] * h["weight_decay"]
             self.theta[i] -= h["lr"] * self.gamma * m_hat[i] / divisor
 
@@ -100,19 +101,22 @@ shape_lists = st.lists(st.sampled_from([(), (1,), (7,), (3, 2), (2, 1, 3, 3)]), 
 
 @settings(max_examples=150, deadline=None)
 @given(hyper=hypers, shapes=shape_lists, steps=st.integers(1, 40), seed=st.integers(0, 999), broken=st.integers(0, 40))
-def test_both_paths_follow_the_definition(hyper, shapes, steps, seed, broken):
+def test_every_path_follows_the_definition(hyper, shapes, steps, seed, broken):
     stream = list(gradient_stream(shapes, steps, seed))
     if broken < steps:
         stream[broken][0].view(-1)[-1] = math.nan
     by_list, optimizer = run(shapes, stream, foreach=True, **hyper)
     one_by_one, plain_optimizer = run(shapes, stream, foreach=False, **hyper)
+    with mock.patch.object(gvco, "_LARGE", 7):  # end to end up to 6 elements, alone from 7 on
+        mixed, mixed_optimizer = run(shapes, stream, **hyper)
     generator = torch.Generator().manual_seed(0)
     for i, shape in enumerate(shapes):
         reference = Reference(torch.randn(shape, generator=generator, dtype=torch.float64).flatten().tolist(), **hyper)
         for gradients in stream:
             reference.step(gradients[i].flatten().tolist())
         expected = torch.tensor(reference.theta, dtype=torch.float64).view(shape)
-        for parameter, holder in ((by_list[i], optimizer), (one_by_one[i], plain_optimizer)):
+        pairs = ((by_list[i], optimizer), (one_by_one[i], plain_optimizer), (mixed[i], mixed_optimizer))
+        for parameter, holder in pairs:
             torch.testing.assert_close(parameter.detach(), expected, rtol=1e-6, atol=1e-9)
             state = holder.state[parameter]
             measured = [state[key].item() for key in ("noise", "signal", "momentum", "lr_scale")]

@@ -128,6 +128,7 @@ RULES: dict[str, Rule] = {
     "optim.sigma": _between(0, 1),
     "optim.power": _at_least(0),
     "optim.gamma_min": _PROBABILITY,
+    "optim.pace": _at_least(0),
     "optim.q": _at_least(0),
     "optim.floor": _at_least(0),
     "optim.granularity": _one_of(("tensor", "element", "group")),

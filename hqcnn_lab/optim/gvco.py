@@ -9,16 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hqcnn_lab.optim.gvco_rule import (
-    GRANULARITIES,
-    ROWS,
-    Hyper,
-    Tensors,
-    begin_alone,
-    begin_end_to_end,
-    begin_list,
-    take_step,
-)
+from hqcnn_lab.optim import gvco_rule as rule
+from hqcnn_lab.optim.gvco_rule import GRANULARITIES, ROWS, Hyper, Tensors
 
 _LARGE = 2**13  # elements from which on a tensor steps alone on a CPU; from benchmarks/optimizer.py
 
@@ -33,7 +25,7 @@ class GVCO(torch.optim.Optimizer):
     Use it where gradients are noisy and the noise differs between tensors or over time: circuits with few shots, small
     batches, now and then an erratic gradient. Where noise is already averaged away (a quantum convolution on a large
     batch) it has little to control. Its lr is not Adam's: it holds while signal outweighs noise, and a typical value is
-    ten times as large.
+    ten times as large. It needs no schedule; under one, the slow factor works against it.
 
     For one tensor of n elements with gradient g, learning rate lr and mean gradient m̂ so far::
 
@@ -43,27 +35,30 @@ class GVCO(torch.optim.Optimizer):
         ŝ = EMA_ρ[(d + φ m̂)²] + ε²                variance of each gradient element, at least (φ m̂)²
         N = EMA_ρ[mean(d²)]                       noise power; both bias-corrected
         S = EMA_σ[⟨m̂_prev + d, m̂_prev⟩ / n]       signal power, not bias-corrected: no signal until there is evidence
-        γ = clip[(S / (S + cN))^p, γ_min, 1]      learning-rate control, c = (1 − β)/(1 + β), S clipped at 0
-        β' = clip[1 − √(S / N), β_min, β_max]     momentum control, for the next step; β_max at first
-        θ = θ (1 − lr·wd) − lr · γ · m̂ / ŝ^(q/2)
+        A = S / (|S| + cN)                        agreement of gradients with their mean, c = (1 − β)/(1 + β)
+        a = clip[a · exp(η A / √t), 1/100, 100]   slow learning-rate control, 1 at first; t counts steps
+        γ = a · clip[max(A, 0)^p, γ_min, 1]       learning-rate control
+        β' = clip[1 − √(S⁺/ N), β_min, β_max]     momentum control, for the next step; β_max at first; S⁺ = max(S, 0)
+        θ = θ (1 − lr·a·wd) − lr · γ · m̂ / ŝ^(q/2)
 
-    What measures γ and β is the tensor, or with `granularity` each element, or the parameter group as a whole: then the
+    What measures A and β is the tensor, or with `granularity` each element, or the parameter group as a whole: then the
     means over n, N and S are over that. ŝ is always element by element.
 
-    **Relatives.** With β_min = β_max, γ_min = 1, τ = None: q = 0 is SGD with bias-corrected momentum, exactly. q = 1,
-    φ = 0 is AdaBelief (Zhuang et al. 2020), but that its variance is taken around the mean after the update, (g − m)²
-    with m not bias-corrected, and that it adds ε to that at every step and once more to its root. q = 0, p = 1,
-    γ_min = 0, τ = None is a relative of M-SVAG (Balles & Hennig 2018, which steps by m̂² / (m̂² + c ŝ) · m̂ for each
-    element) with one factor for the whole tensor, a signal estimated without bias, and c of an infinitely long average.
+    **Relatives.** With β_min = β_max, γ_min = 1, η = 0, τ = None: q = 0 is SGD with bias-corrected momentum, exactly.
+    q = 1, φ = 0 is AdaBelief (Zhuang et al. 2020), but that its variance is taken around the mean after the update,
+    (g − m)² with m not bias-corrected, and that it adds ε to that at every step and once more to its root. q = 0,
+    p = 1, γ_min = 0, η = 0, τ = None is a relative of M-SVAG (Balles & Hennig 2018, which steps by m̂² / (m̂² + c ŝ) · m̂
+    for each element) with one factor for the whole tensor, a signal estimated without bias, and c of an infinitely long
+    average. The slow factor is kin to Pflug's test (1990): in a stationary state gradients oppose the steps before.
 
     A tensor whose gradient is not finite (or whose squared norm overflows) is left out of that step entirely: neither
     the parameter nor its state changes, weight decay included; of a group that measures as a whole, the other tensors
     go on. On a GPU this costs no host synchronization; a step can be captured in a CUDA graph after a first one, with
     lr a 0-dim tensor on the device where it is to change between replays.
 
-    To log: `state[p]["lr_scale"]` (γ), `["momentum"]` (β'), `["noise"]` (N) and `["signal"]` (S before it is clipped at
-    0, so negative when iterates oscillate) are 0-dim tensors on the parameter's device (of its shape, by element),
-    updated in place.
+    To log: `state[p]["lr_scale"]` (γ), `["pace"]` (a), `["momentum"]` (β'), `["noise"]` (N) and `["signal"]` (S, so
+    negative where iterates oscillate) are 0-dim tensors on the parameter's device (of its shape, by element), updated
+    in place.
 
     Args:
         params: parameters or groups of them; every argument below may also be given per group. float32 or float64 only:
@@ -74,12 +69,13 @@ class GVCO(torch.optim.Optimizer):
         rho: ρ, decay of the variance averages.
         sigma: σ, decay of the signal average.
         power: p, how sharply the learning rate falls with noise; 0 switches that off.
-        gamma_min: γ_min, lower bound of the learning-rate factor; 1 switches learning-rate control off.
+        gamma_min: γ_min, lower bound of the fast factor; 1 switches it off.
+        pace: η, how fast the learning rate follows the slow factor a; 0 switches that off.
         tau: τ, how many standard deviations an innovation may be before it is scaled down; None or inf: no guard.
         q: normalization by the element-wise variance: 1 divides by its root, 0 by nothing (and leaves φ and ε out).
         floor: φ; where a gradient stops changing, a step ends at lr/φ instead of growing without bound.
         eps: ε, least standard deviation of a gradient element; from 1e-18 on, which float32 can still square.
-        granularity: "tensor", "element" (seven more numbers for each, and slower) or "group".
+        granularity: "tensor", "element" (eight more numbers for each, and slower) or "group".
         weight_decay: decoupled, as in AdamW.
         maximize: ascend instead of descend.
         foreach: work on lists of tensors (True), on one tensor at a time (False), or (None) what is fastest: lists on a
@@ -102,6 +98,7 @@ class GVCO(torch.optim.Optimizer):
         sigma: float = 0.98,
         power: float = 1.5,
         gamma_min: float = 0.05,
+        pace: float = 1.0,
         tau: float | None = 2.5,
         q: float = 1.0,
         floor: float = 0.1,
@@ -119,6 +116,7 @@ class GVCO(torch.optim.Optimizer):
             "sigma": sigma,
             "power": power,
             "gamma_min": gamma_min,
+            "pace": pace,
             "tau": tau,
             "q": q,
             "floor": floor,
@@ -191,7 +189,11 @@ class _Bucket:
         self.small, self.others = params[:n_small], params[n_small:]
         states = [state[p] for p in params]
         by_element = group["granularity"] == "element"
-        first = dict.fromkeys(ROWS, 0.0) | {"momentum": group["momentum_max"], "lr_scale": group["gamma_min"]}
+        first = dict.fromkeys(ROWS, 0.0) | {
+            "momentum": group["momentum_max"],
+            "lr_scale": group["gamma_min"],
+            "pace": 1.0,
+        }
         for parameter, its in zip(params, states, strict=True):
             its.setdefault("mean", torch.zeros_like(parameter))
             # Forgotten by the first step that is taken; until then a divisor that is not 0.
@@ -224,13 +226,15 @@ class _Bucket:
         begun, n_small = [], len(self.small)
         grads = [-p.grad if group["maximize"] else p.grad for p in self.params]
         if self.small:
-            begun.append(begin_end_to_end(self.small, grads[:n_small], self.mean, self.variance, group))
+            begun.append(rule.begin_end_to_end(self.small, grads[:n_small], self.mean, self.variance, group))
         others = (self.others, grads[n_small:], self.means, self.variances)
         if self.others:
             begun.append(
-                begin_list(*others, group) if self.scratch is None else begin_alone(*others, self.scratch, group)
+                rule.begin_list(*others, group)
+                if self.scratch is None
+                else rule.begin_alone(*others, self.scratch, group)
             )
-        take_step(begun, self.table, self.sizes, group)
+        rule.take_step(begun, self.table, self.sizes, group)
 
 
 def _is_small(parameter: Tensor, group: Hyper) -> bool:
@@ -256,7 +260,7 @@ def _check(hyper: Hyper) -> None:
         if not allowed:
             raise ValueError(f"GVCO: {name} must be {says}, got {hyper[name]!r}")
 
-    for name in ("lr", "power", "q", "floor", "weight_decay"):
+    for name in ("lr", "power", "pace", "q", "floor", "weight_decay"):
         refuse_unless(0 <= hyper[name] < math.inf, name, "finite and not negative")
     refuse_unless(1e-18 <= hyper["eps"] < math.inf, "eps", "finite and at least 1e-18")
     for name in ("rho", "sigma", "momentum_max"):

@@ -16,10 +16,11 @@ Array = Any  # a torch tensor or a numpy array
 
 # The scalars kept for each tensor (or element). They are the rows of one table per bucket of tensors, so that a step
 # updates all of them in a handful of vector operations; `state[p][name]` is a view of p's column.
-ROWS = ("steps", "mean_weight", "variance_weight", "noise", "signal", "momentum", "lr_scale")
+ROWS = ("steps", "mean_weight", "variance_weight", "noise", "signal", "momentum", "pace", "lr_scale")
 
 GRANULARITIES = ("tensor", "element", "group")
 
+_PACES = (0.01, 100.0)  # what the slow control may make of the learning rate
 _ARMED = 10  # steps before the guard may act: until then N is the mean of a few squares
 
 
@@ -31,7 +32,7 @@ class Controls(NamedTuple):
     mean_rate: Array  # m̂ ← m̂ + mean_rate · d
     variance_rate: Array  # ŝ ← ŝ + variance_rate · ((d + φ m̂)² + ε² − ŝ)
     step_size: Array  # lr · γ
-    keep: Array  # 1 − lr · weight decay
+    keep: Array  # 1 − lr · pace · weight decay
 
 
 Begun = tuple[Tensor, Callable[[Controls], None]]
@@ -174,7 +175,7 @@ def control(xp: Any, table: Array, norms: Array, sizes: Array, lr: float | Tenso
 
     `xp` is the module whose arrays these are, torch or numpy.
     """
-    steps, mean_weight, variance_weight, noise, signal, momentum, _ = table
+    steps, mean_weight, variance_weight, noise, signal, momentum, pace, _ = table
     powers = norms * norms / sizes
     finite = xp.isfinite(powers.sum(0))
     if hyper["granularity"] == "group":
@@ -203,13 +204,14 @@ def control(xp: Any, table: Array, norms: Array, sizes: Array, lr: float | Tenso
     tiny = xp.finfo(table.dtype).tiny
     found = signal.clip(0.0, None)
     left_in_mean = noise * (1 - momentum) / (1 + momentum)
-    lr_scale = (found / (found + left_in_mean).clip(tiny, None)) ** hyper["power"]
-    lr_scale = lr_scale.clip(hyper["gamma_min"], 1.0)
+    agreement = signal / (xp.abs(signal) + left_in_mean).clip(tiny, None)  # −1: oscillation … 1: all the same way
+    pace = (pace * xp.exp(hyper["pace"] / xp.sqrt(steps + 1) * agreement)).clip(*_PACES)
+    lr_scale = pace * (agreement.clip(0.0, None) ** hyper["power"]).clip(hyper["gamma_min"], 1.0)
     momentum = (1 - xp.sqrt(found / noise.clip(tiny, None))).clip(hyper["momentum_min"], hyper["momentum_max"])
 
-    new = [steps + 1, mean_weight, variance_weight, noise, signal, momentum, lr_scale]
+    new = [steps + 1, mean_weight, variance_weight, noise, signal, momentum, pace, lr_scale]
     table[:] = xp.where(finite, xp.stack(new), table)
-    decay = xp.zeros_like(guard) + lr * hyper["weight_decay"]
+    decay = lr * pace * hyper["weight_decay"]
     factors = xp.stack([guard, mean_rate, variance_rate, lr * lr_scale, decay])
     guard, mean_rate, variance_rate, step_size, decay = xp.where(finite, factors, 0.0)
     return Controls(finite, guard, mean_rate, variance_rate, step_size, 1 - decay)

@@ -10,7 +10,7 @@ from gvco_runs import gradient_stream, run
 from hqcnn_lab.optim import GVCO
 
 FIXED_MOMENTUM = {"momentum_min": 0.9, "momentum_max": 0.9}
-EVERYTHING_OFF = FIXED_MOMENTUM | {"gamma_min": 1.0, "tau": None, "q": 0.0}
+EVERYTHING_OFF = FIXED_MOMENTUM | {"gamma_min": 1.0, "pace": 0.0, "tau": None, "q": 0.0}
 
 
 def start(shape):
@@ -43,7 +43,7 @@ def adabelief(theta, stream, own_variance, lr=0.01, beta=0.9, rho=0.99, eps=1e-8
 @pytest.mark.parametrize("foreach", [True, False])
 def test_differs_from_adabelief_in_its_variance_and_nothing_else(foreach):
     stream = list(gradient_stream([(5, 3)], 30, seed=2))
-    settings = {"lr": 0.01, "gamma_min": 1.0, "tau": None, "floor": 0.0, **FIXED_MOMENTUM}
+    settings = {"lr": 0.01, "gamma_min": 1.0, "pace": 0.0, "tau": None, "floor": 0.0, **FIXED_MOMENTUM}
     (parameter,), _ = run([(5, 3)], stream, foreach=foreach, **settings)
     torch.testing.assert_close(parameter.detach(), adabelief(start((5, 3)), stream, True), rtol=1e-10, atol=1e-10)
     assert not torch.allclose(parameter.detach(), adabelief(start((5, 3)), stream, False), rtol=1e-3)
@@ -72,7 +72,7 @@ def m_svag(theta, stream, own_factor, lr=0.1, mu=0.9, rho=0.99, sigma=0.98):
 @pytest.mark.parametrize("foreach", [True, False])
 def test_differs_from_m_svag_in_its_factor_and_nothing_else(foreach):
     stream = list(gradient_stream([(5, 3)], 30, seed=2))
-    settings = {"lr": 0.1, "q": 0.0, "power": 1.0, "gamma_min": 0.0, "tau": None, **FIXED_MOMENTUM}
+    settings = {"lr": 0.1, "q": 0.0, "power": 1.0, "gamma_min": 0.0, "pace": 0.0, "tau": None, **FIXED_MOMENTUM}
     (parameter,), _ = run([(5, 3)], stream, foreach=foreach, **settings)
     torch.testing.assert_close(parameter.detach(), m_svag(start((5, 3)), stream, True), rtol=1e-10, atol=1e-10)
     assert not torch.allclose(parameter.detach(), m_svag(start((5, 3)), stream, False), rtol=1e-3)

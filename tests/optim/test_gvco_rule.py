@@ -19,6 +19,7 @@ STARTING_VALUES = {
     "sigma": 0.98,
     "power": 1.5,
     "gamma_min": 0.05,
+    "pace": 1.0,
     "tau": 2.5,
     "q": 1.0,
     "floor": 0.1,
@@ -41,7 +42,7 @@ class Reference:
         self.theta, self.n = list(theta), len(theta)
         self.m, self.s = [0.0] * self.n, [0.0] * self.n
         self.w, self.t, self.N, self.S, self.ws = 0.0, 0, 0.0, 0.0, 0.0
-        self.beta, self.gamma = self.h["momentum_max"], self.h["gamma_min"]
+        self.beta, self.gamma, self.a = self.h["momentum_max"], self.h["gamma_min"], 1.0
 
     def step(self, g):
         h, n = self.h, self.n
@@ -69,13 +70,14 @@ class Reference:
         product = sum((y + x) * y for y, x in zip(before, d, strict=True)) / n
         self.S = h["sigma"] * self.S + (1 - h["sigma"]) * product
         S, c = max(self.S, 0.0), (1 - b) / (1 + b)
-        share = S / (S + c * self.N) if S + c * self.N > 0 else 0.0
-        self.gamma = min(max(share ** h["power"], h["gamma_min"]), 1.0)
+        A = self.S / (abs(self.S) + c * self.N) if abs(self.S) + c * self.N > 0 else 0.0
+        self.a = min(max(self.a * math.exp(h["pace"] * A / math.sqrt(self.t)), 0.01), 100.0)
+        self.gamma = self.a * min(max(max(A, 0.0) ** h["power"], h["gamma_min"]), 1.0)
         wanted = 1 - math.sqrt(S / self.N) if self.N > 0 else (1.0 if S == 0 else -math.inf)
         self.beta = min(max(wanted, h["momentum_min"]), h["momentum_max"])
         for i in range(n):
             divisor = s_hat[i] ** (h["q"] / 2) if h["q"] else 1.0
-            self.theta[i] *= 1 - h["lr"] * h["weight_decay"]
+            self.theta[i] *= 1 - h["lr"] * self.a * h["weight_decay"]
             self.theta[i] -= h["lr"] * self.gamma * m_hat[i] / divisor
 
 
@@ -88,6 +90,7 @@ hypers = st.fixed_dictionaries(
         "sigma": st.sampled_from([0.0, 0.9, 0.98]),
         "power": st.sampled_from([0.0, 0.5, 1.0, 1.5]),
         "gamma_min": st.sampled_from([0.0, 0.05, 1.0]),
+        "pace": st.sampled_from([0.0, 0.5, 3.0]),
         "tau": st.sampled_from([None, math.inf, 0.5, 2.5]),
         "q": st.sampled_from([0.0, 0.5, 1.0, 2.0]),
         "eps": st.sampled_from([1e-8, 1e-3]),
@@ -119,8 +122,8 @@ def test_every_path_follows_the_definition(hyper, shapes, steps, seed, broken):
         for parameter, holder in pairs:
             torch.testing.assert_close(parameter.detach(), expected, rtol=1e-6, atol=1e-9)
             state = holder.state[parameter]
-            measured = [state[key].item() for key in ("noise", "signal", "momentum", "lr_scale")]
-            wanted = [reference.N, reference.S, reference.beta, reference.gamma]
+            measured = [state[key].item() for key in ("noise", "signal", "momentum", "pace", "lr_scale")]
+            wanted = [reference.N, reference.S, reference.beta, reference.a, reference.gamma]
             assert measured == pytest.approx(wanted, rel=1e-6, abs=1e-9)
 
 
@@ -195,7 +198,7 @@ def test_equal_momentum_bounds_switch_momentum_control_off():
 def steady_state(noise):
     generator = torch.Generator().manual_seed(4)
     stream = [[1.0 + noise * torch.randn(200, generator=generator, dtype=torch.float64)] for _ in range(400)]
-    (parameter,), optimizer = run([(200,)], stream)
+    (parameter,), optimizer = run([(200,)], stream, pace=0.0)
     return {key: optimizer.state[parameter][key].item() for key in ("noise", "signal", "momentum", "lr_scale")}
 
 
@@ -245,8 +248,34 @@ def test_no_noise_at_all_is_no_division_by_zero():
 def test_a_gradient_that_never_changes_moves_a_bounded_step(foreach):
     # Regression: without the floor ŝ decays to nothing while m̂ does not, and the step grows without bound.
     slope = torch.tensor([1e-3, 1.0, 50.0], dtype=torch.float64)
-    (parameter,), optimizer = run([(3,)], [[slope]] * 5000, lr=1e-2, foreach=foreach)
+    (parameter,), optimizer = run([(3,)], [[slope]] * 5000, lr=1e-2, pace=0.0, foreach=foreach)
     before = parameter.detach().clone()
     parameter.grad = slope
     optimizer.step()
     assert (before - parameter.detach()).tolist() == pytest.approx([1e-2 / 0.1] * 3, rel=1e-3)
+
+
+def pace_after(curvature, noise, n_steps=400, **settings):
+    """The slow factor after some steps on ½ Σ h θ², from θ = 1."""
+    parameter, generator = torch.nn.Parameter(torch.ones(50)), torch.Generator().manual_seed(2)
+    optimizer = GVCO([parameter], **settings)
+    for _ in range(n_steps):
+        parameter.grad = curvature * parameter.detach() + noise * torch.randn(50, generator=generator)
+        optimizer.step()
+    return optimizer.state[parameter]["pace"].item()
+
+
+def test_pace_seeks_the_rate_between_crawling_and_oscillating():
+    assert pace_after(1.0, 0.1, lr=1e-5) > 10
+    assert pace_after(1.0, 0.1, lr=100.0) < 0.1
+    assert pace_after(1.0, 0.1, lr=100.0, pace=0.0) == 1.0
+
+
+def test_pace_is_not_moved_by_noise_alone():
+    assert 0.3 < pace_after(0.0, 1.0, lr=1e-2) < 3
+
+
+def test_pace_is_bounded():
+    # An endless slope agrees with itself for ever.
+    (parameter,), optimizer = run([(3,)], [[torch.ones(3, dtype=torch.float64)]] * 3000, lr=1e-6)
+    assert optimizer.state[parameter]["pace"].item() == pytest.approx(100.0)

@@ -36,7 +36,7 @@ class GVCO(torch.optim.Optimizer):
         N = EMA_ρ[mean(d²)]                       noise power; both bias-corrected
         S = EMA_σ[⟨m̂_prev + d, m̂_prev⟩ / n]       signal power, not bias-corrected: no signal until there is evidence
         A = S / (|S| + cN)                        agreement of gradients with their mean, c = (1 − β)/(1 + β)
-        a = clip[a · exp(η A / √t), 1/100, 100]   slow learning-rate control, 1 at first; t counts steps
+        a = clip[a · exp(η A / √t), 0.01, 4]      slow learning-rate control, 1 at first; t counts steps
         γ = a · clip[max(A, 0)^p, γ_min, 1]       learning-rate control
         β' = clip[1 − √(S⁺/ N), β_min, β_max]     momentum control, for the next step; β_max at first; S⁺ = max(S, 0)
         θ = θ (1 − lr·a·wd) − lr · γ · m̂ / ŝ^(q/2)

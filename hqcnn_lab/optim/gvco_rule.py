@@ -20,7 +20,7 @@ ROWS = ("steps", "mean_weight", "variance_weight", "noise", "signal", "momentum"
 
 GRANULARITIES = ("tensor", "element", "group")
 
-_PACES = (0.01, 100.0)  # what the slow control may make of the learning rate
+_PACES = (0.01, 4.0)  # what the slow control may make of the learning rate
 _ARMED = 10  # steps before the guard may act: until then N is the mean of a few squares
 
 

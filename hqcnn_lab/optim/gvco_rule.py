@@ -138,7 +138,8 @@ def begin_end_to_end(params: Tensors, grads: Tensors, mean: Tensor, variance: Te
     norms = torch.stack([grad, mean, innovation])
     if by_tensor := hyper["granularity"] != "element":
         starts = np.cumsum([0, *lengths[:-1]])
-        norms = torch.from_numpy(np.add.reduceat(norms.square_().numpy(), starts, axis=1)).sqrt_()
+        with np.errstate(all="ignore"):  # a sum that overflows makes a step that is not taken
+            norms = torch.from_numpy(np.add.reduceat(norms.square_().numpy(), starts, axis=1)).sqrt_()
 
     def finish(now: Controls) -> None:
         values = (np.repeat(np.asarray(column), lengths) for column in now) if by_tensor else now

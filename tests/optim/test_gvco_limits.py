@@ -17,7 +17,7 @@ def start(shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("foreach", [True, False, None])
 def test_all_controls_off_is_sgd_with_momentum(foreach):
     stream = list(gradient_stream([(5, 3)], 30, seed=2))
     (parameter,), _ = run([(5, 3)], stream, lr=0.1, foreach=foreach, **EVERYTHING_OFF)
@@ -40,7 +40,7 @@ def adabelief(theta, stream, own_variance, lr=0.01, beta=0.9, rho=0.99, eps=1e-8
     return theta
 
 
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("foreach", [True, False, None])
 def test_differs_from_adabelief_in_its_variance_and_nothing_else(foreach):
     stream = list(gradient_stream([(5, 3)], 30, seed=2))
     settings = {"lr": 0.01, "gamma_min": 1.0, "pace": 0.0, "tau": None, "floor": 0.0, **FIXED_MOMENTUM}
@@ -69,7 +69,7 @@ def m_svag(theta, stream, own_factor, lr=0.1, mu=0.9, rho=0.99, sigma=0.98):
     return theta
 
 
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("foreach", [True, False, None])
 def test_differs_from_m_svag_in_its_factor_and_nothing_else(foreach):
     stream = list(gradient_stream([(5, 3)], 30, seed=2))
     settings = {"lr": 0.1, "q": 0.0, "power": 1.0, "gamma_min": 0.0, "pace": 0.0, "tau": None, **FIXED_MOMENTUM}
@@ -79,7 +79,7 @@ def test_differs_from_m_svag_in_its_factor_and_nothing_else(foreach):
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "element", "group"])
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("foreach", [True, False, None])
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-12, 1e-6, 1e6, 1e12, 1e18])
 def test_stays_finite_at_any_gradient_scale(scale, foreach, granularity):
     shapes = [(), (1,), (6, 5)]

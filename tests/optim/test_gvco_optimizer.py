@@ -41,7 +41,7 @@ def test_maximize_climbs():
     assert torch.equal(up.grad, -torch.ones(3)), "the gradient itself is not changed"
 
 
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("foreach", [True, False, None])
 def test_resumes_bit_for_bit_from_a_file(foreach):
     net = network()
     optimizer = GVCO(net.parameters(), foreach=foreach, weight_decay=0.01)
@@ -102,7 +102,7 @@ def test_copies_continue_alike_and_apart(duplicate):
 
 
 def test_one_nan_step_leaves_only_its_tensor_as_it_was():
-    for foreach in (True, False):
+    for foreach in (True, False, None):
         sick, well = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
         optimizer = GVCO([sick, well], weight_decay=0.1, foreach=foreach)
         for _ in range(3):
@@ -279,7 +279,7 @@ def test_state_takes_no_more_memory_than_adamw_plus_1_percent(granularity):
     assert bytes_of[GVCO] <= 1.01 * bytes_of[torch.optim.AdamW]
 
 
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("foreach", [True, False, None])
 def test_a_learning_rate_held_in_a_tensor_is_read_at_every_step(foreach):
     rate = torch.tensor(0.1)
     held, held_optimizer = one_parameter(lr=rate, foreach=foreach)

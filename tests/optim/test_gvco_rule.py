@@ -142,7 +142,7 @@ def test_by_element_each_element_is_a_tensor_of_its_own(maximize):
         )
 
 
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("foreach", [True, False, None])
 def test_by_group_its_tensors_measure_as_one(foreach):
     stream = list(gradient_stream([(2, 3), (4,)], 60, seed=8))
     parts, _ = run([(2, 3), (4,)], stream, granularity="group", foreach=foreach)
@@ -150,7 +150,7 @@ def test_by_group_its_tensors_measure_as_one(foreach):
     torch.testing.assert_close(torch.cat([p.flatten() for p in parts]), whole[0], rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("foreach", [True, False, None])
 def test_by_group_a_broken_gradient_harms_no_other_tensor(foreach):
     stream = list(gradient_stream([(2, 3), (4,)], 30, seed=8))
     stream[20][0][0, 0] = math.inf
@@ -244,7 +244,7 @@ def test_no_noise_at_all_is_no_division_by_zero():
     assert optimizer.state[parameter]["momentum"].item() == pytest.approx(0.85)
 
 
-@pytest.mark.parametrize("foreach", [True, False])
+@pytest.mark.parametrize("foreach", [True, False, None])
 def test_a_gradient_that_never_changes_moves_a_bounded_step(foreach):
     # Regression: without the floor ŝ decays to nothing while m̂ does not, and the step grows without bound.
     slope = torch.tensor([1e-3, 1.0, 50.0], dtype=torch.float64)

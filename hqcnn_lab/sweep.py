@@ -171,7 +171,13 @@ def row_of(run: Run) -> Row:
         summary = json.loads((run.job.folder / "summary.json").read_text())
         if summary["val/loss"] is None:  # not a number, in the last epoch's validation alone
             row["status"] = "diverged"
-    names = ["val/accuracy", "val/loss", "test/accuracy", *(n for n in summary if n.startswith("convergence/"))]
+    names = [
+        "train/loss",
+        "val/accuracy",
+        "val/loss",
+        "test/accuracy",
+        *(n for n in summary if n.startswith("convergence/")),
+    ]
     row |= {name: summary.get(name) for name in [*names, "seconds/training"]}
     return row | {"run": run.job.folder.name}
 
@@ -224,7 +230,8 @@ def markdown_table(rows: list[Row], level: float) -> str:
     for row in rows:
         if row["stage"] == "final":
             groups.setdefault((row["condition"], row["arm"], row["factor"]), []).append(row)
-    head = ["condition", "arm", "lr", "seeds", "validation %", "test %", f"epochs to {100 * level:g} %", "seconds"]
+    head = ["condition", "arm", "lr", "seeds", "training loss", "validation %", "test %"]
+    head += [f"epochs to {100 * level:g} %", "seconds"]
     lines = [head, ["---"] * len(head)]
     for (condition, arm, factor), group in groups.items():
         whole = [row for row in group if row["status"] == "finished"]
@@ -234,6 +241,7 @@ def markdown_table(rows: list[Row], level: float) -> str:
         lines.append(
             [
                 *(condition, arm, f"{group[0]['lr']:g} (×{factor:g})", ", ".join([str(len(whole)), *lost])),
+                _spread(whole, "train/loss", scale=1, digits=3),
                 *(_spread(whole, name) for name in ("val/accuracy", "test/accuracy")),
                 epochs if whole else "–",
                 f"{_mean(whole, 'seconds/training'):.1f}" if whole else "–",
@@ -246,11 +254,11 @@ def _count(rows: list[Row], state: str) -> int:
     return sum(row["status"] == state for row in rows)
 
 
-def _spread(rows: list[Row], name: str) -> str:
-    values = [100 * row[name] for row in rows]
+def _spread(rows: list[Row], name: str, scale: float = 100, digits: int = 2) -> str:
+    values = [scale * row[name] for row in rows if row.get(name) is not None]
     if len(values) < 2:
-        return f"{values[0]:.2f}" if values else "–"
-    return f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"
+        return f"{values[0]:.{digits}f}" if values else "–"
+    return f"{statistics.fmean(values):.{digits}f} ± {statistics.stdev(values):.{digits}f}"
 
 
 def commits(folders: Iterable[Path]) -> Iterator[str]:

@@ -25,9 +25,10 @@ _EQUAL = 1e-6  # accuracies are float32
 def study_statistics(rows: Sequence[Row], runs_dir: str | Path, level: float, reference: str) -> str:
     """Every arm of a study against `reference`, under each condition; what is missing is said in a line.
 
-    Test accuracy over seeds and over other test images, epochs to the validation accuracy `level` (a share), and how
-    wide the range of good learning rates is. Where the final stage has several learning rates, none of them is an arm's
-    own, so arms are compared by learning rate only. docs/statistics.md says what each test assumes.
+    Test accuracy and training loss over seeds, test accuracy over other images, epochs to the validation accuracy
+    `level` (a share), and how wide the range of good learning rates is. Where the final stage has several learning
+    rates, none of them is an arm's own, so arms are compared by learning rate only. docs/statistics.md says what each
+    test assumes.
     """
     arms = list(dict.fromkeys([reference, *(row["arm"] for row in rows)]))
     parts = [
@@ -46,7 +47,8 @@ def study_statistics(rows: Sequence[Row], runs_dir: str | Path, level: float, re
         elif several_rates(final):
             parts += ["### Test accuracy by learning rate", learning_rates(final, arms, "test/accuracy")]
         else:
-            parts += ["### Test accuracy over seeds", accuracy_over_seeds(final, arms)]
+            parts += ["### Test accuracy over seeds", over_seeds(final, arms, "test/accuracy", scale=100, digits=2)]
+            parts += ["### Training loss over seeds", over_seeds(final, arms, "train/loss")]
             parts += ["### Test accuracy on other images", _on_other_images(final, arms, Path(runs_dir))]
             parts += [f"### Epochs to {100 * level:g} % on validation", _times(final, arms, Path(runs_dir), level)]
         tuning = [row for row in here if row["stage"] == "tune"]
@@ -86,22 +88,25 @@ def common_seeds(
     return {arm: [by_arm[arm][seed] for seed in whole] for arm in there}, notes
 
 
-def accuracy_over_seeds(rows: Sequence[Row], arms: Sequence[str]) -> str:
-    """Each arm's test accuracy against that of the first, paired over the seeds that all finished."""
+def over_seeds(rows: Sequence[Row], arms: Sequence[str], score: str, scale: float = 1, digits: int = 4) -> str:
+    """Each arm's `score` against that of the first, paired over the seeds that all finished; as `markdown_table`."""
     kept, notes = common_seeds(rows, arms)
     if (problem := _not_comparable(kept, arms[0])) is not None:
         return "\n\n".join([problem, *notes])
     seeds = [row["seed"] for row in kept[arms[0]]]
     if len(seeds) < 2:
         return "\n\n".join([f"Seeds that all arms finished: {len(seeds)}. A paired test takes 2 or more.", *notes])
-    compared = compare_arms({arm: [row["test/accuracy"] for row in of_arm] for arm, of_arm in kept.items()}, arms[0])
+    scores = {arm: [row.get(score) for row in of_arm] for arm, of_arm in kept.items()}
+    if any(value is None for values in scores.values() for value in values):
+        return f"Not known: a run's summary has no {score}."
+    compared = compare_arms(scores, arms[0])
     least = sign_flip_p(np.ones(len(seeds)))
     least_holm = min(len(compared) * least, 1.0)
     floor = (
         f"With {len(seeds)} seeds, the exact permutation test cannot give a p below {least:.3g} whatever the data, "
         f"{least_holm:.3g} after Holm (arms compared: {len(compared)}); nor can Wilcoxon's."
     )
-    return "\n\n".join([f"Paired over {_named(seeds)}.", *notes, markdown_table(compared, scale=100, digits=2), floor])
+    return "\n\n".join([f"Paired over {_named(seeds)}.", *notes, markdown_table(compared, scale, digits), floor])
 
 
 def accuracy_on_images(correct: Mapping[str, np.ndarray], groups: np.ndarray | None) -> str:

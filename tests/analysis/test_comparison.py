@@ -11,10 +11,10 @@ from scipy import stats
 from hqcnn_lab.analysis.bootstrap import bootstrap_difference
 from hqcnn_lab.analysis.comparison import (
     accuracy_on_images,
-    accuracy_over_seeds,
     common_seeds,
     learning_rates,
     near_best,
+    over_seeds,
     read_correct,
     read_groups,
     several_rates,
@@ -44,7 +44,7 @@ def three_arms() -> list[dict[str, object]]:
 
 
 def test_accuracy_is_paired_with_the_first_arm_and_corrected_over_the_others() -> None:
-    text = accuracy_over_seeds(three_arms(), ["gvco", "adam", "sgd"])
+    text = over_seeds(three_arms(), ["gvco", "adam", "sgd"], "test/accuracy", 100, 2)
     differences = np.array([0.01, 0.02, 0.01, 0.02])
     test = stats.ttest_1samp(differences, 0)
     low, high = 100 * np.array(test.confidence_interval(0.95))
@@ -57,6 +57,16 @@ def test_accuracy_is_paired_with_the_first_arm_and_corrected_over_the_others() -
     assert "cannot give a p below 0.125 whatever the data, 0.25 after Holm (arms compared: 2)" in text
 
 
+def test_any_score_is_compared_and_a_missing_one_is_said() -> None:
+    rows = [row(arm, seed, **{"train/loss": 0.3 + 0.01 * seed * n}) for n, arm in enumerate("ab") for seed in (1, 2)]
+    text = over_seeds(rows, ["a", "b"], "train/loss")
+    assert cells(text, "a")[1] == "0.3000 ± 0.0000"
+    assert cells(text, "b")[1] == "0.3150 ± 0.0071"
+    assert over_seeds(three_arms(), ["gvco", "adam", "sgd"], "train/loss") == (
+        "Not known: a run's summary has no train/loss."
+    )
+
+
 def test_a_lost_seed_is_lost_for_every_arm() -> None:
     rows = three_arms()
     rows[6]["status"], rows[6]["test/accuracy"] = "diverged", None  # adam, seed 2
@@ -64,7 +74,7 @@ def test_a_lost_seed_is_lost_for_every_arm() -> None:
     kept, notes = common_seeds(rows, ["gvco", "adam", "sgd"])
     assert {arm: [r["seed"] for r in of_arm] for arm, of_arm in kept.items()} == {arm: [0, 1] for arm in kept}
     assert notes == ["Left out for every arm: seed 2 (adam diverged).", "Left out for every arm: seed 3 (sgd not run)."]
-    text = accuracy_over_seeds(rows, ["gvco", "adam", "sgd"])
+    text = over_seeds(rows, ["gvco", "adam", "sgd"], "test/accuracy", 100, 2)
     assert all(note in text for note in notes)
     assert cells(text, "gvco")[:2] == ["gvco (n = 2)", "90.50 ± 0.71"]
 
@@ -209,7 +219,8 @@ def test_statistics_of_a_study(study: tuple[list[dict[str, object]], Path]) -> N
     rows, runs = study
     rows[7] |= {LEVEL: 1}  # a run that diverged may have been there before
     text = study_statistics(rows, runs, 0.95, "gvco")
-    accuracy, images, times, rates = text.split("### ")[1:]
+    accuracy, loss, images, times, rates = text.split("### ")[1:]
+    assert "no train/loss" in loss
     assert cells(accuracy, "adam")[1:3] == ["50.00 ± 0.00", "-50.00 (– to –)"]
     assert "Left out for every arm: seed 2 (adam diverged)." in accuracy
     assert "Mean of 2 seeds; 95 % intervals from drawing the 20 groups of 40 test images" in images

@@ -129,7 +129,7 @@ RULES: dict[str, Rule] = {
     "optim.power": _at_least(0),
     "optim.gamma_min": _PROBABILITY,
     "optim.pace": _at_least(0),
-    "optim.q": _at_least(0),
+    "optim.q": Rule(lambda x: 0 <= x <= 2, "between 0 and 2"),
     "optim.floor": _at_least(0),
     "optim.granularity": _one_of(("tensor", "element", "group")),
     "optim.eps": _POSITIVE,

@@ -15,7 +15,7 @@ class OptimizerState(pl.Callback):
     β, or Adam's β₁. The division by each element's spread, which Adam and GVCO share, is in neither.
 
     Under GVCO also `gvco/lr_scale` (γ) and `gvco/momentum` (β, for the next step), means over all tensors, and
-    `gvco/<group>/…` over the group's; of these `pace` is γ's slow part a, `noise` and `signal` are the gradient's
+    `gvco/<group>/…` over the group's; of these `slow_scale` is γ's slow part a, `noise` and `signal` are the gradient's
     powers N and S. Logged every `trainer.log_every_n_steps` steps, with one transfer from the device.
     """
 
@@ -59,5 +59,6 @@ _CONTROLS = ("lr_scale", "momentum")
 
 
 def _means(states: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    names = [name for name in (*_CONTROLS, "pace", "noise", "signal") if states and name in states[0]]
+    names = [*_CONTROLS, "slow_scale", "noise", "signal"] if states else []
+    names = [name for name in names if all(name in state for state in states)]  # not every GVCO has each
     return {name: torch.cat([state[name].flatten() for state in states]).float().mean() for name in names}

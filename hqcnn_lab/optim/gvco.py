@@ -38,11 +38,11 @@ class GVCO(torch.optim.Optimizer):
         A = S / (|S| + cN)                        agreement of gradients with their mean, c = (1 − β)/(1 + β)
         a = clip[a · exp(η A / √t), 0.01, 4]      slow learning-rate control, 1 at first; t counts steps
         γ = a · clip[max(A, 0)^p, γ_min, 1]       learning-rate control
-        β' = clip[1 − √(S⁺/ N), β_min, β_max]     momentum control, for the next step; β_max at first; S⁺ = max(S, 0)
+        β' = clip[1 − √(S⁺ / N), β_min, β_max]     momentum control, for the next step; β_max at first; S⁺ = max(S, 0)
         θ = θ (1 − lr·a·wd) − lr · γ · m̂ / ŝ^(q/2)
 
-    What measures A and β is the tensor, or with `granularity` each element, or the parameter group as a whole: then the
-    means over n, N and S are over that. ŝ is always element by element.
+    What measures A and β is the tensor, or with `granularity` each element, or the parameter group as a whole (on one
+    device, in one precision): then the means over n, N and S are over that. ŝ is always element by element.
 
     **Relatives.** With β_min = β_max, γ_min = 1, η = 0, τ = None: q = 0 is SGD with bias-corrected momentum, exactly.
     q = 1, φ = 0 is AdaBelief (Zhuang et al. 2020), but that its variance is taken around the mean after the update,
@@ -53,12 +53,12 @@ class GVCO(torch.optim.Optimizer):
 
     A tensor whose gradient is not finite (or whose squared norm overflows) is left out of that step entirely: neither
     the parameter nor its state changes, weight decay included; of a group that measures as a whole, the other tensors
-    go on. On a GPU this costs no host synchronization; a step can be captured in a CUDA graph after a first one, with
-    lr a 0-dim tensor on the device where it is to change between replays.
+    go on. On a GPU this costs no host synchronization (but with foreach=False); a step can be captured in a CUDA graph
+    after a first one, with lr a 0-dim tensor on the device where it is to change between replays, and again after the
+    state was loaded or other parameters have had gradients, since that moves the state.
 
-    To log: `state[p]["lr_scale"]` (γ), `["pace"]` (a), `["momentum"]` (β'), `["noise"]` (N) and `["signal"]` (S, so
-    negative where iterates oscillate) are 0-dim tensors on the parameter's device (of its shape, by element), updated
-    in place.
+    To log: `state[p]["lr_scale"]` (γ), `["slow_scale"]` (a), `["momentum"]` (β'), `["noise"]` (N) and `["signal"]` (S,
+    so negative where iterates oscillate) are 0-dim tensors on the parameter's device (of its shape, by element).
 
     Args:
         params: parameters or groups of them; every argument below may also be given per group. float32 or float64 only:
@@ -73,7 +73,7 @@ class GVCO(torch.optim.Optimizer):
         pace: η, how fast the learning rate follows the slow factor a; 0 switches that off.
         tau: τ, how many standard deviations an innovation may be before it is scaled down; None or inf: no guard.
         q: normalization by the element-wise variance: 1 divides by its root, 0 by nothing (and leaves φ and ε out).
-        floor: φ; where a gradient stops changing, a step ends at lr/φ instead of growing without bound.
+        floor: φ; where a gradient stops changing, a step ends at lr·a/φ instead of growing without bound.
         eps: ε, least standard deviation of a gradient element; from 1e-18 on, which float32 can still square.
         granularity: "tensor", "element" (eight more numbers for each, and slower) or "group".
         weight_decay: decoupled, as in AdamW.
@@ -192,14 +192,19 @@ class _Bucket:
         first = dict.fromkeys(ROWS, 0.0) | {
             "momentum": group["momentum_max"],
             "lr_scale": group["gamma_min"],
-            "pace": 1.0,
+            "slow_scale": 1.0,
         }
         for parameter, its in zip(params, states, strict=True):
-            its.setdefault("mean", torch.zeros_like(parameter))
-            # Forgotten by the first step that is taken; until then a divisor that is not 0.
-            its.setdefault("variance", torch.full_like(parameter, group["eps"] ** 2))
+            shape = parameter.shape if by_element else ()
+            if "mean" not in its:
+                its["mean"] = torch.zeros_like(parameter)
+                # Forgotten by the first step that is taken; until then a divisor that is not 0.
+                its["variance"] = torch.full_like(parameter, group["eps"] ** 2)
             for name in ROWS:
-                its.setdefault(name, parameter.new_full(parameter.shape if by_element else (), first[name]))
+                if name not in its:
+                    its[name] = parameter.new_full(shape, first[name])
+            if its["noise"].shape != shape:
+                raise ValueError(f"GVCO: granularity={group['granularity']} cannot go on from the state of another")
         self.table = torch.stack([_laid_end_to_end(states, name) for name in ROWS])
         for row, name in zip(self.table, ROWS, strict=True):
             _hold(states, name, row)
@@ -208,8 +213,8 @@ class _Bucket:
             _hold(states[:n_small], "mean", self.mean)
             _hold(states[:n_small], "variance", self.variance)
         self.means, self.variances = ([its[name] for its in states[n_small:]] for name in ("mean", "variance"))
-        sizes = [1] * self.table.shape[1] if by_element else [p.numel() for p in params]
-        self.sizes = self.table.new_tensor(sizes)
+        of_tensors = self.table.new_tensor([p.numel() for p in params])
+        self.sizes = torch.ones_like(self.table[0]) if by_element else of_tensors
         self.noise = [its["noise"] for its in states]
         in_list = group["foreach"] or (group["foreach"] is None and params[0].device.type != "cpu")
         self.scratch: Tensors | None = None
@@ -260,8 +265,9 @@ def _check(hyper: Hyper) -> None:
         if not allowed:
             raise ValueError(f"GVCO: {name} must be {says}, got {hyper[name]!r}")
 
-    for name in ("lr", "power", "pace", "q", "floor", "weight_decay"):
+    for name in ("lr", "power", "pace", "floor", "weight_decay"):
         refuse_unless(0 <= hyper[name] < math.inf, name, "finite and not negative")
+    refuse_unless(0 <= hyper["q"] <= 2, "q", "between 0 and 2")
     refuse_unless(1e-18 <= hyper["eps"] < math.inf, "eps", "finite and at least 1e-18")
     for name in ("rho", "sigma", "momentum_max"):
         refuse_unless(0 <= hyper[name] < 1, name, "in [0, 1)")

@@ -16,11 +16,11 @@ Array = Any  # a torch tensor or a numpy array
 
 # The scalars kept for each tensor (or element). They are the rows of one table per bucket of tensors, so that a step
 # updates all of them in a handful of vector operations; `state[p][name]` is a view of p's column.
-ROWS = ("steps", "mean_weight", "variance_weight", "noise", "signal", "momentum", "pace", "lr_scale")
+ROWS = ("steps", "mean_weight", "variance_weight", "noise", "signal", "momentum", "slow_scale", "lr_scale")
 
 GRANULARITIES = ("tensor", "element", "group")
 
-_PACES = (0.01, 4.0)  # what the slow control may make of the learning rate
+_SLOW = (0.01, 4.0)  # what the slow control may make of the learning rate
 _ARMED = 10  # steps before the guard may act: until then N is the mean of a few squares
 
 
@@ -32,7 +32,7 @@ class Controls(NamedTuple):
     mean_rate: Array  # m̂ ← m̂ + mean_rate · d
     variance_rate: Array  # ŝ ← ŝ + variance_rate · ((d + φ m̂)² + ε² − ŝ)
     step_size: Array  # lr · γ
-    keep: Array  # 1 − lr · pace · weight decay
+    keep: Array  # 1 − lr · a · weight decay
 
 
 Begun = tuple[Tensor, Callable[[Controls], None]]
@@ -56,31 +56,28 @@ def begin_list(params: Tensors, grads: Tensors, means: Tensors, variances: Tenso
     innovations = torch._foreach_sub(grads, means)
 
     def finish(now: Controls) -> None:
-        nonlocal innovations
-        now = Controls(*map(torch.as_tensor, now))
-        asks = now.guard.device.type == "cpu"  # asking a GPU would stall it: there the repair always runs
-        if not (asks and bool(now.finite.all())):
-            innovations = [torch.where(ok, d, 0.0) for ok, d in zip(now.finite, innovations, strict=True)]
-        if not (asks and bool((now.guard == 1).all())):
-            torch._foreach_mul_(innovations, now.guard.unbind())
-        torch._foreach_addcmul_(means, innovations, now.mean_rate.unbind())
-        if hyper["q"] and hyper["floor"]:
-            torch._foreach_add_(innovations, means, alpha=hyper["floor"])
-        torch._foreach_mul_(innovations, innovations)
-        torch._foreach_add_(innovations, hyper["eps"] ** 2)
-        torch._foreach_lerp_(variances, innovations, now.variance_rate.unbind())
+        now, squares = Controls(*map(torch.as_tensor, now)), innovations
+        on_cpu = now.guard.device.type == "cpu"  # asking a GPU would stall it: there the repair always runs
+        if not (on_cpu and bool(now.finite.all())):
+            squares = [torch.where(ok, d, 0.0) for ok, d in zip(now.finite, squares, strict=True)]
+        if not (on_cpu and bool((now.guard == 1).all())):
+            torch._foreach_mul_(squares, now.guard.unbind())
+        torch._foreach_addcmul_(means, squares, now.mean_rate.unbind())
+        if floor := _floor(hyper):
+            torch._foreach_add_(squares, means, alpha=floor)
+        torch._foreach_mul_(squares, squares)
+        torch._foreach_add_(squares, hyper["eps"] ** 2)
+        torch._foreach_lerp_(variances, squares, now.variance_rate.unbind())
         if hyper["weight_decay"]:
             torch._foreach_mul_(params, now.keep.unbind())
         if not hyper["q"]:
             torch._foreach_addcmul_(params, means, now.step_size.neg().unbind())
             return
         divisors = torch._foreach_sqrt(variances) if hyper["q"] == 1 else torch._foreach_pow(variances, hyper["q"] / 2)
-        if asks:
+        if on_cpu:
             torch._foreach_addcdiv_(params, means, divisors, now.step_size.neg())
-        else:
-            torch._foreach_mul_(
-                divisors, now.step_size.reciprocal().unbind()
-            )  # infinite where there is no step to take
+        else:  # where there is no step to take, the divisor becomes infinite
+            torch._foreach_mul_(divisors, now.step_size.reciprocal().unbind())
             torch._foreach_addcdiv_(params, means, divisors, value=-1.0)
 
     return torch.stack(torch._foreach_norm([*grads, *means, *innovations])).view(3, -1), finish
@@ -97,7 +94,7 @@ def begin_alone(
     norm, norms = torch.linalg.vector_norm, []
     for grad, mean, innovation in zip(grads, means, scratch, strict=True):
         norms += [norm(grad), norm(mean), norm(torch.sub(grad, mean, out=innovation))]
-    floor = hyper["floor"] if hyper["q"] else 0.0
+    floor = _floor(hyper)
 
     def finish(now: Controls) -> None:
         columns = zip(*(values.tolist() for values in now), strict=True)
@@ -140,14 +137,16 @@ def begin_end_to_end(params: Tensors, grads: Tensors, mean: Tensor, variance: Te
         starts = np.cumsum([0, *lengths[:-1]])
         with np.errstate(all="ignore"):  # a sum that overflows makes a step that is not taken
             norms = torch.from_numpy(np.add.reduceat(norms.square_().numpy(), starts, axis=1)).sqrt_()
+    else:
+        norms.abs_()
 
     def finish(now: Controls) -> None:
         values = (np.repeat(np.asarray(column), lengths) for column in now) if by_tensor else now
         finite, guard, mean_rate, variance_rate, step_size, keep = map(torch.as_tensor, values)
         d = torch.where(finite, innovation * guard, 0.0)
         mean.addcmul_(d, mean_rate)
-        floored = d.add_(mean, alpha=hyper["floor"]) if hyper["q"] else d
-        variance.lerp_(floored.square_().add_(hyper["eps"] ** 2), variance_rate)
+        square = d.add_(mean, alpha=_floor(hyper)).square_().add_(hyper["eps"] ** 2)
+        variance.lerp_(square, variance_rate)
         step = mean * step_size
         if hyper["q"]:
             step.div_(variance.sqrt() if hyper["q"] == 1 else variance.pow(hyper["q"] / 2))
@@ -155,7 +154,11 @@ def begin_end_to_end(params: Tensors, grads: Tensors, mean: Tensor, variance: Te
             torch._foreach_mul_(params, _split(keep, params))
         torch._foreach_sub_(params, _split(step, params))
 
-    return norms.abs_(), finish
+    return norms, finish
+
+
+def _floor(hyper: Hyper) -> float:
+    return hyper["floor"] if hyper["q"] else 0.0  # it is the divisor's
 
 
 def _split(flat: Tensor, like: Tensors) -> Tensors:
@@ -176,9 +179,10 @@ def control(xp: Any, table: Array, norms: Array, sizes: Array, lr: float | Tenso
 
     `xp` is the module whose arrays these are, torch or numpy.
     """
-    steps, mean_weight, variance_weight, noise, signal, momentum, pace, _ = table
+    steps, mean_weight, variance_weight, noise, signal, momentum, slow, _ = table
     powers = norms * norms / sizes
-    finite = xp.isfinite(powers.sum(0))
+    reach = norms.sum(0) * (1 + hyper["floor"])  # at least the size of everything that is going to be squared
+    finite = xp.isfinite(reach * reach)
     if hyper["granularity"] == "group":
         share = xp.where(finite, sizes, 0.0)
         share = share / share.sum().clip(1.0, None)
@@ -206,13 +210,13 @@ def control(xp: Any, table: Array, norms: Array, sizes: Array, lr: float | Tenso
     found = signal.clip(0.0, None)
     left_in_mean = noise * (1 - momentum) / (1 + momentum)
     agreement = signal / (xp.abs(signal) + left_in_mean).clip(tiny, None)  # −1: oscillation … 1: all the same way
-    pace = (pace * xp.exp(hyper["pace"] / xp.sqrt(steps + 1) * agreement)).clip(*_PACES)
-    lr_scale = pace * (agreement.clip(0.0, None) ** hyper["power"]).clip(hyper["gamma_min"], 1.0)
+    slow = (slow * xp.exp(hyper["pace"] / xp.sqrt(steps + 1) * agreement)).clip(*_SLOW)
+    lr_scale = slow * (agreement.clip(0.0, None) ** hyper["power"]).clip(hyper["gamma_min"], 1.0)
     momentum = (1 - xp.sqrt(found / noise.clip(tiny, None))).clip(hyper["momentum_min"], hyper["momentum_max"])
 
-    new = [steps + 1, mean_weight, variance_weight, noise, signal, momentum, pace, lr_scale]
+    new = [steps + 1, mean_weight, variance_weight, noise, signal, momentum, slow, lr_scale]
     table[:] = xp.where(finite, xp.stack(new), table)
-    decay = lr * pace * hyper["weight_decay"]
+    decay = lr * slow * hyper["weight_decay"]
     factors = xp.stack([guard, mean_rate, variance_rate, lr * lr_scale, decay])
     guard, mean_rate, variance_rate, step_size, decay = xp.where(finite, factors, 0.0)
     return Controls(finite, guard, mean_rate, variance_rate, step_size, 1 - decay)

@@ -121,6 +121,39 @@ def test_one_nan_step_leaves_only_its_tensor_as_it_was():
         assert not torch.equal(sick, held[0])
 
 
+@pytest.mark.parametrize("foreach", [True, False, None])
+def test_a_square_that_overflows_leaves_the_tensor_as_it_was(foreach):
+    # Regression: |g|²/n is finite here, the square of one element with the floor's share is not.
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = GVCO([parameter], foreach=foreach)
+    parameter.grad = torch.tensor([1.8e19, 0.0])
+    optimizer.step()
+    assert torch.equal(parameter, torch.ones(2))
+    for _ in range(3):
+        parameter.grad = torch.ones(2)
+        optimizer.step()
+    assert (parameter < 1).all()
+
+
+def test_the_way_of_stepping_may_change_between_steps():
+    nets = network(), network()
+    steady, changing = GVCO(nets[0].parameters(), foreach=True), GVCO(nets[1].parameters())
+    for t, foreach in enumerate((None, True, False, None, False)):
+        changing.param_groups[0]["foreach"] = foreach
+        train(nets[0], steady, 3, seed=t)
+        train(nets[1], changing, 3, seed=t)
+    torch.testing.assert_close(list(nets[0].parameters()), list(nets[1].parameters()), rtol=1e-5, atol=1e-6)
+
+
+def test_another_granularity_cannot_take_over():
+    parameter, optimizer = one_parameter()
+    parameter.grad = torch.ones(3)
+    optimizer.step()
+    optimizer.param_groups[0]["granularity"] = "element"
+    with pytest.raises(ValueError, match="granularity=element"):
+        optimizer.step()
+
+
 def test_a_nan_in_the_very_first_step_changes_nothing():
     parameter, optimizer = one_parameter()
     parameter.grad = torch.full((3,), math.nan)
@@ -166,11 +199,12 @@ def test_mixed_precisions_in_one_group():
     assert optimizer.state[params[1]]["noise"].dtype == torch.float64
 
 
-def test_strides_do_not_matter():
+@pytest.mark.parametrize("foreach", [True, False, None])
+def test_strides_do_not_matter(foreach):
     dense = torch.nn.Parameter(torch.ones(4, 3, 5, 5))
     last = torch.nn.Parameter(torch.ones(4, 3, 5, 5).to(memory_format=torch.channels_last))
     gradient = torch.randn(4, 3, 5, 5)
-    optimizer = GVCO([dense, last])
+    optimizer = GVCO([dense, last], foreach=foreach)
     for _ in range(3):
         dense.grad, last.grad = gradient, gradient.to(memory_format=torch.channels_last)
         optimizer.step()
@@ -241,6 +275,7 @@ def test_parameters_it_cannot_serve_are_refused(dtype, says):
         ("gamma_min", 1.5),
         ("tau", 0.0),
         ("q", -1.0),
+        ("q", 2.5),
         ("eps", 1e-19),
         ("floor", -0.1),
         ("granularity", "layer"),
@@ -381,10 +416,11 @@ def test_a_captured_step_replays_as_one_that_is_not():
     torch.testing.assert_close(list(nets[0].parameters()), list(nets[1].parameters()), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("granularity", ["tensor", "element", "group"])
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_agrees_with_the_cpu_and_never_synchronizes():
+def test_cuda_agrees_with_the_cpu_and_never_synchronizes(granularity):
     nets = [network(), network().cuda()]
-    optimizers = [GVCO(net.parameters(), weight_decay=0.01) for net in nets]
+    optimizers = [GVCO(net.parameters(), weight_decay=0.01, granularity=granularity) for net in nets]
     generator = torch.Generator().manual_seed(0)
     for t in range(15):
         for here, there in zip(nets[0].parameters(), nets[1].parameters(), strict=True):

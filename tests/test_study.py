@@ -199,7 +199,7 @@ def test_every_factor_runs_where_nothing_is_chosen(here: Path, monkeypatch: pyte
 
 def tuning_row(factor: float, accuracy: float, loss: float = 1.0, status: str = "finished", test: float = 0.5) -> dict:
     row = {"condition": "exact", "arm": "adam", "factor": factor, "lr": factor / 100, "status": status}
-    return row | {"val/accuracy": accuracy, "val/loss": loss, "test/accuracy": test}
+    return row | {"train/loss": 0.3, "val/accuracy": accuracy, "val/loss": loss, "test/accuracy": test}
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,8 @@ def test_table_counts_what_is_lost_and_says_how_many_arrived() -> None:
     ]
     lost = [tuning_row(3, 0.0, status="diverged") | {"stage": "final"}, tuning_row(3, 0.99) | {"stage": "tune"}]
     [_, _, line] = markdown_table([*whole, *lost], 0.85).splitlines()
-    assert line == ("| exact | adam | 0.03 (×3) | 3, 1 diverged | 88.67 ± 4.16 | 90.00 ± 0.00 | 5.5 (2 of 3) | 2.0 |")
+    scores = "0.300 ± 0.000 | 88.67 ± 4.16 | 90.00 ± 0.00"
+    assert line == f"| exact | adam | 0.03 (×3) | 3, 1 diverged | {scores} | 5.5 (2 of 3) | 2.0 |"
 
 
 def test_commits_tells_of_runs_of_several_versions(tmp_path: Path) -> None:

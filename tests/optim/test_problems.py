@@ -84,9 +84,9 @@ def test_gvco_ends_below_adam_and_sgd_on_the_noisy_quadratic():
     gvco, adam, sgd = (
         descend(problem, optimizer_of, 300, copies=12).log().mean()
         for optimizer_of in (
-            lambda params: GVCO(params, lr=0.014),
-            lambda params: torch.optim.Adam(params, lr=0.015),
-            lambda params: torch.optim.SGD(params, lr=0.0015, momentum=0.9),
+            lambda params: GVCO(params, lr=0.029),
+            lambda params: torch.optim.Adam(params, lr=0.029),
+            lambda params: torch.optim.SGD(params, lr=0.003, momentum=0.9),
         )
     )
     assert gvco < adam - 0.2

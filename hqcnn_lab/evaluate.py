@@ -40,7 +40,7 @@ class EvaluateError(ValueError):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Score what the command line asks for; a wrong one is answered in one line, with exit status 1."""
-    overrides = read_overrides("evaluate", DESCRIPTION, argv)
+    overrides = read_overrides("hqcnn_lab.evaluate", "evaluate", DESCRIPTION, argv)
     try:
         evaluate(overrides)
     except KeyboardInterrupt:
@@ -200,15 +200,16 @@ def _score(config: DictConfig, trained: "TrainedModel", data: "ImageDataModule")
 
 def _leak(trained: "TrainedModel", data: "ImageDataModule") -> str | None:
     """In one line, how far the run's training or validation saw these test images; None where it did not."""
-    import csv
-
     from hqcnn_lab.data.duplicates import has_twin
+    from hqcnn_lab.data.manifest import read_manifest
 
-    manifest, test = _manifest(trained), data.split.test
-    if manifest is None:
+    if _manifest(trained) is None:
         return "not known what the network was trained on: no split_manifest.csv"
-    rows = csv.DictReader(manifest.splitlines())
-    trained_on = {(row["content"], row["frame"]) for row in rows if row["split"] != "test"}
+    try:
+        rows = read_manifest(trained.folder / "split_manifest.csv")
+    except ValueError as error:
+        raise EvaluateError(first_line(error)) from None
+    test, trained_on = data.split.test, {(row.content, row.frame) for row in rows if row.split != "test"}
     seen = np.array([key in trained_on for key in zip(data.contents, data.frames, strict=True)])
     reasons = []
     twins = getattr(data, "twins", None)

@@ -42,7 +42,7 @@ class PredictError(ValueError):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict what the command line asks for; a wrong one is answered in one line, with exit status 1."""
-    overrides = read_overrides("predict", DESCRIPTION, argv)
+    overrides = read_overrides("hqcnn_lab.predict", "predict", DESCRIPTION, argv)
     try:
         check_command_line(overrides, multirun=False, name="predict", check=_check)
         predict(compose(overrides, "predict"))

@@ -89,6 +89,8 @@ def load_run(path: str | Path, checkpoint: str = "last") -> TrainedModel:
             f"its weights do not fit {known['model']['_target_']} and {len(known['classes'])} classes: "
             f"another version's, or changed ({reason[:120]})"
         ) from None
+    if not all(torch.isfinite(weights).all() for weights in net.parameters()):
+        raise UnusableRun("its weights are not all finite numbers: the run diverged")
     net.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     folder = file.parent.parent if file.parent.name == "checkpoints" else None
     config = None if folder is None else _config(folder / "config.yaml")

@@ -181,6 +181,7 @@ def test_checkpoints_that_cannot_be_trusted_or_used_are_refused(trained_run: Pat
     content = torch.load(trained_run / "checkpoints/last.ckpt", weights_only=True)
     model = content["hyper_parameters"]["model"]
     nested = model | {"circuit": model["circuit"] | {"noise": {"_target_": "os.system", "command": "true"}}}
+    nan = content | {"state_dict": {k: v * float("nan") for k, v in content["state_dict"].items()}}
     wrong: dict[str, tuple[Any, str]] = {
         "truncated": (whole[: len(whole) // 2], "truncated or not one"),
         "empty": (b"", "truncated or not one"),
@@ -190,6 +191,7 @@ def test_checkpoints_that_cannot_be_trusted_or_used_are_refused(trained_run: Pat
         "unknown": (changed(content, model=model | {"_target_": "hqcnn_lab.models.Other"}), "is unknown: this version"),
         "key": (changed(content, model=model | {"new": 1}), "cannot be built, perhaps of another version"),
         "classes": (changed(content, classes=["a", "b"]), "do not fit hqcnn_lab.models.HQCNN and 2 classes"),
+        "diverged": (nan, "the run diverged"),
         "older": ({"state_dict": {}}, "its hyper_parameters lack model"),
         "list": ([1], "there is no state_dict in it"),
     }

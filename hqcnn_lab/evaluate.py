@@ -73,8 +73,8 @@ def evaluate(overrides: list[str]) -> dict[str, Any]:
 
 def _check(config: DictConfig) -> None:
     check_values(config)
-    if config.run is None:
-        raise ConfigError("run=null: not set; give a run folder, or a checkpoint file")
+    if not config.run:
+        raise ConfigError(f"run={config.run}: not set; give a run folder, or a checkpoint file")
 
 
 def _load(config: DictConfig) -> "TrainedModel":

@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check(config: DictConfig) -> None:
     check_values(config)
-    if config.run is None:
-        raise ConfigError("run=null: not set; give a run folder, or a checkpoint file")
+    if not config.run:
+        raise ConfigError(f"run={config.run}: not set; give a run folder, or a checkpoint file")
     if config.out is None or Path(config.out).suffix != ".onnx":
         raise ConfigError(f"out={config.out}: must be a new file that ends in .onnx")
     if Path(config.out).expanduser().exists():
@@ -109,14 +109,15 @@ def write_onnx(trained: "TrainedModel", path: Path) -> None:
 
 
 def _metadata(trained: "TrainedModel") -> dict[str, str]:
-    scaled = (
-        "from the 1st to the 99th percentile of its series" if trained.by_series else "from its least to its greatest"
-    )
+    darkest, brightest = "its darkest pixel", "its brightest"
+    if trained.by_series:
+        darkest, brightest = "the 1st percentile of its series", "the 99th"
     side = trained.image_size
     return {
         "classes": json.dumps(trained.classes, ensure_ascii=False),
         "image_size": str(side),
-        "preprocessing": f"gray, resized to {side}×{side} by an antialiased bilinear filter, scaled {scaled} to [0, 1]",
+        "preprocessing": f"gray, resized to {side}×{side} by an antialiased bilinear filter, then {darkest} is 0 "
+        f"and {brightest} 1, with nothing beyond",
     }
 
 

@@ -54,10 +54,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check(config: DictConfig) -> None:
     check_values(config)
-    if config.run is None:
-        raise ConfigError("run=null: not set; give a run folder, or a checkpoint file")
-    if config.input is None:
-        raise ConfigError("input=null: not set; give an image, a DICOM file, or a folder of them")
+    if not config.run:
+        raise ConfigError(f"run={config.run}: not set; give a run folder, or a checkpoint file")
+    if not config.input:
+        raise ConfigError(f"input={config.input}: not set; give an image, a DICOM file, or a folder of them")
     if config.explain and config.out is None:
         raise ConfigError("explain=true: the pictures go beside a file; give out=…")
     if config.out is not None:
@@ -103,10 +103,10 @@ def predict(config: DictConfig) -> None:
     out = Path(config.out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
     text = _as_json if out.suffix == ".json" else _as_csv
-    scratch = out.with_name(f"{out.name}.part")
-    scratch.write_text(text(trained, inputs, probabilities), encoding="utf-8")
     if config.explain:
         _explain(_pictures(out), trained, inputs, probabilities)
+    scratch = out.with_name(f"{out.name}.part")
+    scratch.write_text(text(trained, inputs, probabilities), encoding="utf-8")
     scratch.replace(out)
     print(f"written to {out}" + (f" and {_pictures(out)}" if config.explain else ""))
 

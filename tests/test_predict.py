@@ -144,6 +144,7 @@ def test_wrong_input_and_output_are_refused_in_one_line(
     run = f"run={trained_run}"
     assert "run=null: not set" in refused(capsys, f"input={image}")
     assert "input=null: not set" in refused(capsys, run)
+    assert "input=: not set" in refused(capsys, run, "input=")  # and not the folder one is in
     assert "did you mean input?" in refused(capsys, run, f"imput={image}")
     assert "there is no such file or folder" in refused(capsys, run, f"input={tmp_path}/absent.png")
     assert "there is no image in it" in refused(capsys, run, f"input={tmp_path}/empty")

@@ -74,7 +74,7 @@ def evaluate(overrides: list[str]) -> dict[str, Any]:
 def _check(config: DictConfig) -> None:
     check_values(config)
     if not config.run:
-        raise ConfigError(f"run={config.run}: not set; give a run folder, or a checkpoint file")
+        raise ConfigError("run: not set; give a run folder, or a checkpoint file")
 
 
 def _load(config: DictConfig) -> "TrainedModel":

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _check(config: DictConfig) -> None:
     check_values(config)
     if not config.run:
-        raise ConfigError(f"run={config.run}: not set; give a run folder, or a checkpoint file")
+        raise ConfigError("run: not set; give a run folder, or a checkpoint file")
     if config.out is None or Path(config.out).suffix != ".onnx":
         raise ConfigError(f"out={config.out}: must be a new file that ends in .onnx")
     if Path(config.out).expanduser().exists():

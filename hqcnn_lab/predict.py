@@ -55,9 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _check(config: DictConfig) -> None:
     check_values(config)
     if not config.run:
-        raise ConfigError(f"run={config.run}: not set; give a run folder, or a checkpoint file")
+        raise ConfigError("run: not set; give a run folder, or a checkpoint file")
     if not config.input:
-        raise ConfigError(f"input={config.input}: not set; give an image, a DICOM file, or a folder of them")
+        raise ConfigError("input: not set; give an image, a DICOM file, or a folder of them")
     if config.explain and config.out is None:
         raise ConfigError("explain=true: the pictures go beside a file; give out=…")
     if config.out is not None:

@@ -142,9 +142,9 @@ def test_wrong_input_and_output_are_refused_in_one_line(
     (tmp_path / "text.txt").write_text("no image")
     (tmp_path / "there.csv").write_text("kept")
     run = f"run={trained_run}"
-    assert "run=null: not set" in refused(capsys, f"input={image}")
-    assert "input=null: not set" in refused(capsys, run)
-    assert "input=: not set" in refused(capsys, run, "input=")  # and not the folder one is in
+    assert "run: not set" in refused(capsys, f"input={image}")
+    assert "input: not set" in refused(capsys, run)
+    assert "input: not set" in refused(capsys, run, "input=")  # and not the folder one is in
     assert "did you mean input?" in refused(capsys, run, f"imput={image}")
     assert "there is no such file or folder" in refused(capsys, run, f"input={tmp_path}/absent.png")
     assert "there is no image in it" in refused(capsys, run, f"input={tmp_path}/empty")
@@ -183,6 +183,7 @@ def test_checkpoints_that_cannot_be_trusted_or_used_are_refused(trained_run: Pat
     model = content["hyper_parameters"]["model"]
     nested = model | {"circuit": model["circuit"] | {"noise": {"_target_": "os.system", "command": "true"}}}
     nan = content | {"state_dict": {k: v * float("nan") for k, v in content["state_dict"].items()}}
+    some = {k: v for k, v in content["state_dict"].items() if k != "net.kernel.weights"}
     wrong: dict[str, tuple[Any, str]] = {
         "truncated": (whole[: len(whole) // 2], "truncated or not one"),
         "empty": (b"", "truncated or not one"),
@@ -192,6 +193,7 @@ def test_checkpoints_that_cannot_be_trusted_or_used_are_refused(trained_run: Pat
         "unknown": (changed(content, model=model | {"_target_": "hqcnn_lab.models.Other"}), "is unknown: this version"),
         "key": (changed(content, model=model | {"new": 1}), "cannot be built, perhaps of another version"),
         "classes": (changed(content, classes=["a", "b"]), "do not fit hqcnn_lab.models.HQCNN and 2 classes"),
+        "missing": (content | {"state_dict": some}, "another version's, or changed .Missing key"),
         "diverged": (nan, "the run diverged"),
         "older": ({"state_dict": {}}, "its hyper_parameters lack model"),
         "list": ([1], "there is no state_dict in it"),
@@ -213,7 +215,13 @@ def test_a_checkpoint_away_from_its_run_predicts_the_same(trained_run: Path, tmp
     assert torch.equal(moved.logits(images), load_run(trained_run).logits(images))
 
 
-def test_a_prediction_needs_no_lightning() -> None:
-    code = "import sys, hqcnn_lab.predict, hqcnn_lab.trained, hqcnn_lab.data.inputs, hqcnn_lab.models.hqcnn; "
-    code += "sys.exit(bool({'lightning', 'torchmetrics', 'wandb', 'matplotlib', 'scipy'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_help_needs_no_torch_and_a_prediction_no_lightning() -> None:
+    code = """
+import sys
+import hqcnn_lab.evaluate, hqcnn_lab.export, hqcnn_lab.predict
+assert "torch" not in sys.modules
+import hqcnn_lab.data.inputs, hqcnn_lab.models.hqcnn, hqcnn_lab.trained
+assert not {"lightning", "torchmetrics", "wandb", "matplotlib", "scipy"} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

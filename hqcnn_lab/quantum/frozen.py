@@ -23,7 +23,7 @@ def freeze(network: nn.Module) -> nn.Module:
     """A copy of `network`, in eval mode, whose circuits are constants: as exact, and without an engine.
 
     For export, where an engine's own backward pass and complex numbers are in the way. Not for training: the copy's
-    circuits do not follow its weights. Raises ValueError as `FrozenCircuit` does.
+    circuits follow neither its weights nor a move to another device. Raises ValueError as `FrozenCircuit` does.
     """
     frozen = copy.deepcopy(network).eval().requires_grad_(False)
     for module in frozen.modules():

@@ -128,7 +128,7 @@ def test_wrong_commands_are_refused_in_one_line(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = f"out={tmp_path}/model.onnx"
-    assert "run=null: not set" in refused(out)
+    assert "run: not set" in refused(out)
     assert "must be a new file that ends in .onnx" in refused(f"run={trained_run}", f"out={tmp_path}/model.pt")
     monkeypatch.setattr("hqcnn_lab.export.find_spec", lambda name: None if name == "onnx" else True)
     assert 'needs onnx; pip install "hqcnn-lab[export]"' in refused(f"run={trained_run}", out)

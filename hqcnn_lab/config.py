@@ -6,7 +6,8 @@ may be.
 """
 
 import difflib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,19 @@ def compose(overrides: list[str], name: str = "config") -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return hydra_compose(name, overrides)
+
+
+def compose_sweep(overrides: Sequence[str]) -> DictConfig:
+    """Compose the first job of a sweep, with Hydra's own part, where the launcher and the sweep's folder stand."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    GlobalHydra.instance().clear()
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return hydra_compose("config", [next(_choices(o)) for o in parsed], return_hydra_config=True)
 
 
 def check_command_line(
@@ -64,13 +78,24 @@ def check_command_line(
         check(_checked(parsed, lines, name))
 
 
+def n_jobs(overrides: Sequence[str], config: DictConfig) -> int:
+    """How many jobs `-m` makes of these overrides: every combination, or as many as a search is given."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    trials = config.hydra.sweeper.get("n_trials")
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return trials or math.prod(len(list(_choices(override))) for override in parsed)
+
+
 def _choices(override: Any) -> Iterator[str]:
     from hydra.core.override_parser.types import Glob, Transformer
 
     prefix = override.input_line.split("=", 1)[0]
     if isinstance(override.value(), Glob):
         yield from (f"{prefix}={choice}" for choice in override.value().filter(_options(override.key_or_group)))
-    elif override.is_sweep_override() and not override.is_interval_sweep():
+    elif override.is_interval_sweep():  # of a search: if both ends will do, what lies between will
+        yield from (f"{prefix}={end}" for end in (override.value().start, override.value().end))
+    elif override.is_sweep_override():
         yield from (f"{prefix}={choice}" for choice in override.sweep_iterator(transformer=Transformer.encode))
     else:
         yield override.input_line

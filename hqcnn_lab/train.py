@@ -3,17 +3,17 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.config import CONFIG_DIR, check_command_line
+from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose_sweep
 from hqcnn_lab.rules import ConfigError, check, first_line
 
 
@@ -29,11 +29,29 @@ def main() -> None:
             sys.exit(f"error: {error}")
     # A job that is told to end says so in its status and its exit code; Lightning's own handler would exit with 0.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job)()
+    start = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job)
+    if arguments.multirun and not (asks_for_help or foreign_config or arguments.cfg):
+        _sweep(arguments.overrides, start)
+    else:
+        start()
+
+
+def _sweep(overrides: list[str], start: Callable[[], None]) -> None:
+    from hqcnn_lab.multirun import run_sweep
+
+    # Its folder, which may be named by the time, is settled here, so that it is known before and after.
+    config = compose_sweep(overrides)
+    given = any(line.startswith("hydra.sweep.dir=") for line in overrides)
+    sys.argv += [] if given else [f"hydra.sweep.dir='{config.hydra.sweep.dir}'"]
+    run_sweep(overrides, config, start)
 
 
 def _job(config: DictConfig) -> float | None:
     """`train`, with the failures that have a plain reason said in one line; their tracebacks are in `status.json`."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        from hqcnn_lab.multirun import run_job
+
+        return run_job(config)
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from hqcnn_lab.build import BuildError
@@ -47,12 +65,7 @@ def _job(config: DictConfig) -> float | None:
         *(BuildError, CacheError, ConfigError, UnusableData),
         *(MisconfigurationException, OSError, TrainingDiverged),
     ) as error:
-        message = f"error: {config.name}: {first_line(error)}"
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
-            sys.exit(message)
-        # Of a sweep, Hydra prints the first failure only, and that at the end.
-        print(message, file=sys.stderr, flush=True)
-        raise CompactHydraException(message) from None
+        sys.exit(f"error: {config.name}: {first_line(error)}")
 
 
 def train(config: DictConfig) -> float | None:

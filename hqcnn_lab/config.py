@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hqcnn_lab.build import foreign_to_hydra
 from hqcnn_lab.rules import ConfigError, check, first_line, flat_keys, select
 
 # In a wheel `conf/` lies inside the package, in a checkout beside it.
@@ -21,6 +22,14 @@ _INSIDE = Path(__file__).parent / "conf"
 CONFIG_DIR = _INSIDE if _INSIDE.is_dir() else Path(__file__).parents[1] / "conf"
 
 _QUOTING = "a value with , = or a space in it goes in quotes: \"key='a value'\""
+# Which extra brings the plugin that a file of conf/hydra/ or conf/search/ builds on.
+_PLUGINS = {
+    "launcher/joblib": "joblib",
+    "launcher/submitit_local": "slurm",
+    "launcher/submitit_slurm": "slurm",
+    "launcher/ray": "ray",
+    "sweeper/optuna": "optuna",
+}
 _FREE_TYPES = ("trainer.devices", "optim.tau")  # a number, a list or "auto"; a number or null
 
 
@@ -67,6 +76,8 @@ def check_command_line(
             parsed.append(OverridesParser.create().parse_override(line))
         except HydraException as error:
             raise ConfigError(f"{line}: not of the form key=value ({str(error).splitlines()[0]}); {_QUOTING}") from None
+        if parsed[-1].key_or_group == "search" and not multirun:
+            raise ConfigError(f"{line}: a search is a sweep, and needs -m")
         if parsed[-1].is_sweep_override() and not multirun:
             raise ConfigError(f"{line}: several values need -m, which makes a sweep of them; {_QUOTING}")
     values = [list(_choices(override)) for override in parsed]
@@ -76,6 +87,17 @@ def check_command_line(
     ]
     for lines in jobs:
         check(_checked(parsed, lines, name))
+    if name == "config":
+        _check_hydra(compose_sweep(overrides))
+
+
+def _check_hydra(config: DictConfig) -> None:
+    for key in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
+        plain = OmegaConf.to_container(config.hydra[key], resolve=False)
+        for where, target in foreign_to_hydra(plain, f"hydra.{key}"):
+            raise ConfigError(
+                f"{where}={target}: refused, Hydra may only be given its own launchers, sweepers and loggers"
+            )
 
 
 def n_jobs(overrides: Sequence[str], config: DictConfig) -> int:
@@ -123,8 +145,16 @@ def _checked(parsed: list[Any], lines: list[str], name: str) -> DictConfig:
         for override in changes:
             _check_type(override.key_or_group, config, reference)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(first_line(error)) from None
+        raise ConfigError(f"{first_line(error)}{_missing_plugin(str(error))}") from None
     return config
+
+
+def _missing_plugin(message: str) -> str:
+    """What to install, where Hydra does not know a launcher or sweeper of ours."""
+    for plugin, extra in _PLUGINS.items():
+        if f"'hydra/{plugin}'" in message:
+            return f'; install what it needs: pip install "hqcnn-lab[{extra}]"'
+    return ""
 
 
 def _options(group: str) -> list[str]:

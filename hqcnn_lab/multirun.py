@@ -55,9 +55,12 @@ def run_job(config: DictConfig) -> float | None:
         if reason is not None:
             print(f"error: {label}: {reason}", file=sys.stderr, flush=True)
             return None
+    if state_of(folder) == "diverged":
+        print(f"error: {label}: {_error(folder)}{' (was there)' if was_there else ''}", file=sys.stderr, flush=True)
+        return None
     summary = _read_json(folder / "summary.json")
     said = [f"{name} {100 * summary[name]:.1f} %" for name in ("val/accuracy", "test/accuracy") if name in summary]
-    print(f"{label}: {', '.join(said) or 'diverged'}{' (was there)' if was_there else ''}", flush=True)
+    print(f"{label}: {', '.join(said)}{' (was there)' if was_there else ''}", flush=True)
     return summary.get(config.monitor)
 
 
@@ -72,7 +75,7 @@ def _reason(end: Ended) -> str | None:
     if state_of(folder) in KEPT:
         return None
     if status.get("status") == "failed":
-        return " ".join(status["error"].split())
+        return _error(folder)
     how = f"killed by {signal.Signals(-end.exit_code).name}" if end.exit_code < 0 else _last_line(folder / "output.log")
     reason = how or f"ended with status {end.exit_code} and left no word; is the disk full?"
     with suppress(OSError):
@@ -82,6 +85,10 @@ def _reason(end: Ended) -> str | None:
     return reason
 
 
+def _error(folder: Path) -> str:
+    return " ".join(_read_json(folder / "status.json").get("error", "ended without a word").split())
+
+
 def run_sweep(overrides: Sequence[str], config: DictConfig, start: Callable[[], None]) -> None:
     """Say what is about to run, run it, and leave `jobs.csv` in the sweep's folder, however it ends.
 
@@ -89,16 +96,17 @@ def run_sweep(overrides: Sequence[str], config: DictConfig, start: Callable[[], 
     come to no result.
     """
     folder = Path(config.hydra.sweep.dir).absolute()
+    folder.mkdir(parents=True, exist_ok=True)  # a search keeps its trials there
     _print_plan(overrides, config, folder)
     try:
         start()
     finally:
-        whole = _write_summary(folder)
-        if not whole:
+        states = _write_summary(folder)
+        if not states or not states <= set(KEPT):
             again = [line for line in overrides if not line.startswith("hydra.sweep.dir=")]
             command = shlex.join([*again, f"hydra.sweep.dir={_relative(folder)}"])
             print(f"to run what is missing: python -m hqcnn_lab.train -m {command}", flush=True)
-    if not whole:
+    if states != {"finished"}:
         sys.exit(1)
 
 
@@ -149,7 +157,7 @@ def _job_rows(folder: Path) -> list[dict[str, Any]]:
         if re.search(r"\.(failed|interrupted)-\d+$", job.name):
             continue  # an earlier attempt
         state, status, summary = state_of(job), _read_json(job / "status.json"), _read_json(job / "summary.json")
-        reason = "" if state == "finished" else " ".join(status.get("error", "ended without a word").split())
+        reason = "" if state == "finished" else _error(job)
         if state in KEPT and (then := _code_of(job)) != now:
             state, reason = "refused", _other_code(then, now)
         row = {"job": job.name, "state": state, "reason": reason, "seconds": _seconds(status)}
@@ -159,8 +167,8 @@ def _job_rows(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _write_summary(folder: Path) -> bool:
-    """`jobs.csv`, and what is in it in a few words; whether every job has a result."""
+def _write_summary(folder: Path) -> set[str]:
+    """`jobs.csv`, and what is in it in a few words; returns the states that jobs are in."""
     rows = _job_rows(folder)
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
@@ -175,10 +183,10 @@ def _write_summary(folder: Path) -> bool:
     counts = Counter(row["state"] for row in rows)
     said = ", ".join(f"{n} {state}" for state, n in counts.most_common()) or "no job"
     print(f"sweep: {said}; table in {_relative(folder / 'jobs.csv')}", flush=True)
-    lost = [row for row in rows if row["state"] not in KEPT]
-    for row in lost:
-        print(f"  {row['state']}: {row['job']}: {row['reason']}", flush=True)
-    return bool(rows) and not lost
+    for row in rows:
+        if row["state"] != "finished":
+            print(f"  {row['state']}: {row['job']}: {row['reason']}", flush=True)
+    return set(counts)
 
 
 def _code_of(folder: Path) -> str:

@@ -54,6 +54,7 @@ _BATCHES = Rule(
 )
 _PATH = Rule(lambda x: isinstance(x, str), "a path; put a number in quotes")
 _COLUMN = Rule(lambda x: isinstance(x, str), "the name of a column; put a number in quotes")
+_AMOUNTS = Rule(lambda x: all(0 < amount <= 180 for amount in x), "a list of numbers, each above 0")
 _COUNTS = Rule(
     lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
 )
@@ -79,6 +80,12 @@ RULES: dict[str, Rule] = {
     "dataset.clinical_class": _COLUMN,
     "dataset.workers": _at_least(1),
     "out": _PATH,
+    "run": _PATH,
+    "input": _PATH,
+    "robustness.noise": _AMOUNTS,
+    "robustness.blur": _AMOUNTS,
+    "robustness.rotation": _AMOUNTS,
+    "checkpoint": _one_of(("last", "best")),
     "tcia": _PATH,
     "export.n_patients": _at_least(1),
     "export.slices_per_series": _at_least(1),

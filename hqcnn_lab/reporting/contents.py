@@ -12,7 +12,7 @@ import numpy as np
 from hqcnn_lab.analysis.runs import Row
 from hqcnn_lab.reporting.curves import LINE_COLOURS, Chart, metrics_of, scored_charts, training_charts
 from hqcnn_lab.reporting.groups import Family, Group, differences, make_families
-from hqcnn_lab.reporting.pictures import CircuitPicture, Mistakes, circuits, mistakes
+from hqcnn_lab.reporting.pictures import CircuitPicture, Gallery, Mistakes, circuits
 from hqcnn_lab.reporting.predictions import Predictions, auc, calibration_error, confusion, read_predictions, recalls
 from hqcnn_lab.reporting.scores import SCORE, Against, best_of, compare, level_of, on_images, reference_of, spread
 from hqcnn_lab.reporting.wording import (
@@ -82,6 +82,7 @@ class Part:
     drawn_note: str = ""
     charts: list[Chart] = field(default_factory=list)
     rocs: list[Chart] = field(default_factory=list)
+    zoomed: bool = False
     classes: Table | None = None
     confusions: list[Confusion] = field(default_factory=list)
     mistakes: list[Mistakes] = field(default_factory=list)
@@ -113,7 +114,8 @@ def make_contents(rows: Sequence[Row], tops: Sequence[str | Path], reference: st
         names = "; ".join(dict.fromkeys(g.name for family in families for g in family.results if g.values(SCORE)))
         raise ReportError(f"--reference {reference}: no finished group's name has that in it; there are: {names or 'none'}")
     groups = {group.id: group for family in families for group in family.groups}
-    parts = [_part(family, reference) for family in families]
+    gallery = Gallery(len(families))
+    parts = [_part(family, reference, gallery) for family in families]
     name_of = {row["folder"]: group for group in groups.values() for row in group.runs}
     return Contents(
         title=Path(tops[0]).resolve().name,
@@ -133,7 +135,7 @@ def make_contents(rows: Sequence[Row], tops: Sequence[str | Path], reference: st
     )
 
 
-def _part(family: Family, asked: str | None) -> Part:
+def _part(family: Family, asked: str | None, gallery: Gallery) -> Part:
     read = {row["folder"]: read_predictions(row["folder"]) for group in family.results for row in group.finished}
     tests = {folder: test for folder, test in read.items() if test is not None}
     reference, best = reference_of(family, asked), best_of(family)
@@ -163,13 +165,15 @@ def _part(family: Family, asked: str | None) -> Part:
     by_group = {id_: of_one for id_, of_one in by_group.items() if of_one and all(t.classes == classes for t in of_one)}
     if by_group:
         calibration, part.rocs = scored_charts(family.id, drawn, colours, by_group)
-        part.charts += calibration
+        part.charts[2:2] = calibration
+        part.zoomed = part.rocs[0].zoomed
         named = {group.id: group.name for group in drawn}
         part.classes = _classes(named, by_group)
         part.confusions = [
             Confusion(id_, named[id_], classes, confusion(of_one).tolist()) for id_, of_one in by_group.items()
         ]
-        part.mistakes = mistakes([group for group in drawn if group.id in by_group], tests)
+        first = [group for group in (best, reference) if group is not None]
+        part.mistakes = gallery.hang(list({g.id: g for g in [*first, *drawn] if g.id in by_group}.values()), tests)
         for one in part.mistakes:
             one.note = public(one.note)
     return part
@@ -332,6 +336,9 @@ def _budget(family: Family) -> Table:
         rate = NONE if rates[0] is None else f"{rates[0]:g}" + (f" (quantum {rates[1]:g})" if rates[1] else "")
         table.add(group.id, group.name, str(len(group.runs)), rate, *of.values())
     table.caption = "What each setting was given. A comparison is fair where these agree, but for what is compared."
+    rates = _rates(family)
+    if len(rates) > 1 and len(set(rates.values())) == 1:
+        table.caption += f" Learning rates tried by each of {', '.join(rates)}: {next(iter(rates.values()))}."
     return table
 
 
@@ -350,16 +357,20 @@ def _unequal(family: Family) -> list[str]:
         values = {row[key] for group in family.results for row in group.finished if row.get(key) is not None}
         if len(values) > 1:
             lines.append(f"Unequal {words}: {min(values):,} to {max(values):,}.")
+    rates = _rates(family)
+    if len(set(rates.values())) > 1:
+        tried = ", ".join(f"{label} {n}" for label, n in rates.items())
+        lines.append(f"Unequal numbers of learning rates tried: {tried}.")
+    return lines
+
+
+def _rates(family: Family) -> dict[str, int]:
+    """How many learning rates each arm, or optimizer, was run at, tuning included."""
     rates: dict[str, set] = {}
     for group in family.groups:
         label = group.settings.get("arm") or group.settings.get("optim") or NONE
         rates.setdefault(str(label), set()).add(group.settings.get("optim.lr"))
-    if len({len(of_one) for of_one in rates.values()}) > 1:
-        tried = ", ".join(f"{label} {len(of_one)}" for label, of_one in rates.items())
-        lines.append(f"Unequal numbers of learning rates tried: {tried}.")
-    elif len(rates) > 1:
-        lines.append(f"Learning rates tried by each of {', '.join(rates)}: {len(next(iter(rates.values())))}.")
-    return lines
+    return {label: len(of_one) for label, of_one in rates.items()}
 
 
 def _tuning(family: Family) -> Table | None:

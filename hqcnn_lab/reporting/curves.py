@@ -11,7 +11,10 @@ from hqcnn_lab.reporting.groups import Group
 from hqcnn_lab.reporting.predictions import Predictions, reliability, roc
 
 N_POINTS = 60  # of a line over steps: more cannot be seen
-GRID = np.linspace(0, 1, 101)  # false-positive rates
+# False-positive rates; denser where good networks differ.
+GRID = np.concatenate([np.linspace(0, 0.2, 81), np.linspace(0.22, 1, 40)])
+STEEP = 0.85  # a true-positive rate that is reached within GOOD false positives shows nothing on whole axes
+GOOD = 0.1
 _FEW = 10  # images in a bin of confidence: the accuracy of fewer is noise
 
 # Without the black and the grey, which one of the two backgrounds swallows.
@@ -44,6 +47,7 @@ class Chart:
     log: bool = False
     percent: bool = False
     diagonal: bool = False
+    zoomed: bool = False  # on the upper left corner
 
 
 def metrics_of(groups: Sequence[Group]) -> dict[str, dict[str, Series]]:
@@ -142,6 +146,9 @@ def scored_charts(
         for i, chart in enumerate(curves):
             rates = [roc(test.labels == i, test.probabilities[:, i], GRID) for test in tests[group.id]]
             add(chart, GRID, np.mean(rates, 0))
+    zoomed = all(np.interp(GOOD, line.x, line.y) > STEEP for chart in curves for line in chart.lines)
+    for chart in curves:
+        chart.zoomed = zoomed
     return [calibration], curves
 
 

@@ -81,33 +81,43 @@ def circuits(groups: Sequence[Group]) -> list[CircuitPicture]:
     return pictures
 
 
-def mistakes(groups: Sequence[Group], tests: Mapping[str, Predictions]) -> list[Mistakes]:
-    """The surest mistakes of the best run on validation of each group, up to `N_RUNS`.
+class Gallery:
+    """The surest mistakes of a report's first runs, up to `N_RUNS`; a data set that several share is made once.
 
-    The images are built again from the run's configuration, and scored again by its checkpoint; what does not come out
-    as it was written down is not shown.
+    The images are built again from a run's configuration, and scored again by its checkpoint; what does not come out as
+    it was written down is not shown.
     """
-    found, data_sets = [], {}
-    for group in groups:
-        runs = [row for row in group.finished if row["folder"] in tests]
-        if not runs or len(found) == N_RUNS:
-            continue
-        row = max(runs, key=lambda run: run.get("val/accuracy") or 0)
-        test = tests[row["folder"]]
+
+    def __init__(self, n_families: int) -> None:
+        self.left = N_RUNS
+        self.share = max(N_RUNS // n_families, 1)  # of each family
+        self.data_sets: dict[str, Any] = {}
+
+    def hang(self, groups: Sequence[Group], tests: Mapping[str, Predictions]) -> list[Mistakes]:
+        """Of the best run on validation of each group, as far as there is room."""
+        found: list[Mistakes] = []
+        for group in groups:
+            runs = [row for row in group.finished if row["folder"] in tests]
+            if runs and self.left and len(found) < self.share:
+                self.left -= 1
+                row = max(runs, key=lambda run: run.get("val/accuracy") or 0)
+                found.append(self._of_run(group, row, tests[row["folder"]]))
+        return found
+
+    def _of_run(self, group: Group, row: Row, test: Predictions) -> Mistakes:
         wrong = np.flatnonzero(~test.correct)
         one = Mistakes(group.id, f"{group.name}, seed {row['seed']}", len(wrong), len(test.files))
-        found.append(one)
         if not len(wrong):
-            continue
+            return one
         sure = test.probabilities[wrong, test.predicted[wrong]]
         chosen = wrong[np.argsort(-sure, kind="stable")][:N_IMAGES]
         try:
-            one.shown = _explained(row, test, chosen, data_sets)
+            one.shown = _explained(row, test, chosen, self.data_sets)
             if len(one.shown) < len(chosen):
                 one.note = f"{len(chosen) - len(one.shown)} more are not shown: scored again, they came out otherwise."
         except Exception as error:  # old checkpoints, moved data, another version: the report goes on without
             one.note = f"Images are not shown: {_reason(error)}."
-    return found
+        return one
 
 
 def _reason(error: Exception) -> str:

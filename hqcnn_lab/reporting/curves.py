@@ -67,8 +67,8 @@ def training_charts(
     """Validation accuracy and training loss by epoch; gradient variance of both kinds of parameters by step."""
     by_epoch = "Mean over seeds; the band is one standard deviation either way, where there are two seeds or more."
     by_step = (
-        "On a log scale: geometric mean over seeds, and from the least to the greatest of them. A line that falls while "
-        "the loss does not suggests a plateau."
+        "On a log scale: geometric mean over seeds, and from the least to the greatest of them. A line that falls "
+        "while the loss does not suggests a plateau."
     )
     charts = [
         Chart(f"{prefix}-accuracy", "Validation accuracy", by_epoch, "epoch", "accuracy (%)", percent=True),
@@ -97,7 +97,9 @@ def _over_epochs(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
     mean = np.nanmean(table, 0)
     if len(series) < 2:
         return x, mean
-    std = np.array([column[np.isfinite(column)].std(ddof=1) if np.isfinite(column).sum() > 1 else 0.0 for column in table.T])
+    std = np.array(
+        [column[np.isfinite(column)].std(ddof=1) if np.isfinite(column).sum() > 1 else 0.0 for column in table.T]
+    )
     return x, mean, mean - std, mean + std
 
 

@@ -114,7 +114,9 @@ def _when(row: Row) -> str:
 def _names(groups: Sequence[Group]) -> list[str]:
     """The fewest settings that tell all groups apart: those that people chose by name first, then the others."""
     differing = differences(groups)
-    typed = {line.lstrip("+").split("=")[0] for group in groups for row in group.runs for line in row["overrides"] or []}
+    typed = {
+        line.lstrip("+").split("=")[0] for group in groups for row in group.runs for line in row["overrides"] or []
+    }
 
     def rank(key: str) -> tuple:
         last = key.rpartition(".")[2]

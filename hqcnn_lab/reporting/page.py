@@ -37,7 +37,7 @@ def html_text(contents: Contents, now: datetime) -> str:
 
 
 def _chart(chart: Chart) -> Markup:
-    return Markup(chart_json(chart))  # noqa: S704: escaped there
+    return Markup(chart_json(chart))  # escaped there
 
 
 def _plotlyjs() -> Markup:
@@ -52,9 +52,10 @@ def _forest(contents: Contents, ids: list[str]) -> dict[str, dict[str, float]]:
     known = {id_: (s.low, s.mean, s.high) if s.n > 1 else (s.mean,) * 3 for id_, s in found.items() if s}
     if not known:
         return {}
-    # A single wide interval would flatten all others.
-    least = min(min(mean for _, mean, _ in known.values()), *(sorted(low for low, _, _ in known.values())[len(known) // 4 :]))
-    most = max(max(mean for _, mean, _ in known.values()), *(sorted(high for _, _, high in known.values())[: -(len(known) // 4) or None]))
+    lows, highs = (sorted(values[i] for values in known.values()) for i in (0, 2))
+    means = [mean for _, mean, _ in known.values()]
+    quarter = len(known) // 4  # the widest intervals are cut: one alone would flatten all others
+    least, most = min([*means, lows[quarter]]), max([*means, highs[-1 - quarter]])
     margin = 0.05 * (most - least) or 0.01
     least, most = least - margin, most + margin
 

@@ -5,16 +5,13 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hqcnn_lab.analysis.runs import Row
 from hqcnn_lab.reporting.groups import Group
 from hqcnn_lab.reporting.predictions import Predictions
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 N_RUNS = 3  # whose mistakes are shown
 N_IMAGES = 8  # of each
@@ -189,7 +186,7 @@ def _picture(pixels: np.ndarray, heat: np.ndarray | None = None) -> str:
     if heat is not None:
         share = 0.55 * heat[..., None]
         grey = (1 - share) * grey + share * matplotlib.colormaps["inferno"](heat)[..., :3]
-    image: Image = Image.fromarray((255 * grey).round().astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    image = Image.fromarray((255 * grey).round().astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
     image.save(buffer, format="jpeg", quality=85)
     return _uri(buffer.getvalue(), "jpeg")

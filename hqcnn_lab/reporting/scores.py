@@ -9,7 +9,12 @@ import numpy as np
 from scipy import stats
 
 from hqcnn_lab.analysis.arms import holm
-from hqcnn_lab.analysis.bootstrap import BootstrapDifference, BootstrapInterval, bootstrap_accuracy, bootstrap_difference
+from hqcnn_lab.analysis.bootstrap import (
+    BootstrapDifference,
+    BootstrapInterval,
+    bootstrap_accuracy,
+    bootstrap_difference,
+)
 from hqcnn_lab.analysis.comparison import read_groups
 from hqcnn_lab.analysis.paired import PairedComparison, compare_paired
 from hqcnn_lab.reporting.groups import Family, Group
@@ -133,7 +138,9 @@ def _image_groups(group: Group, tests: Mapping[str, Predictions]) -> np.ndarray 
     return read_groups(folder, tests[folder].files)
 
 
-def _difference_on_images(group: Group, reference: Group, tests: Mapping[str, Predictions]) -> BootstrapDifference | None:
+def _difference_on_images(
+    group: Group, reference: Group, tests: Mapping[str, Predictions]
+) -> BootstrapDifference | None:
     try:
         (files, right), (known, expected) = _correct(group, tests), _correct(reference, tests)
         if files != known:

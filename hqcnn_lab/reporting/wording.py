@@ -1,7 +1,6 @@
 """Figures as people read them, and texts without what tells of a machine or a person."""
 
 import math
-import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,10 @@ from hqcnn_lab.reporting.groups import Group
 from hqcnn_lab.reporting.scores import Spread
 
 NONE = "–"
-_PATH = re.compile(r"""(?P<quote>['"])(?P<quoted>(?:~|[A-Za-z]:)?[/\\][^'"]*)(?P=quote)|(?<![\w./\\:~])(?:~|[A-Za-z]:)?(?P<plain>[/\\](?![/\\])[^\s'",;)\]]+)""")
+_PATH = re.compile(
+    r"""(?P<quote>['"])(?P<quoted>(?:~|[A-Za-z]:)?[/\\][^'"]*)(?P=quote)|"""
+    r"""(?<![\w./\\:~])(?:~|[A-Za-z]:)?(?P<plain>[/\\](?![/\\])[^\s'",;)\]]+)"""
+)
 
 
 def number(value: float | None, scale: float = 1, digits: int = 3, sign: str = "") -> str:
@@ -85,7 +87,7 @@ def command(group: Group) -> str | None:
         plain = value.strip("'\"")
         if key.lstrip("+~") == "seed" or key.lstrip("+~").startswith(("paths.", "hydra.")):
             continue
-        if os.path.isabs(plain) or plain.startswith("~") or re.match(r"[A-Za-z]:[/\\]", plain):
+        if Path(plain).is_absolute() or plain.startswith("~") or re.match(r"[A-Za-z]:[/\\]", plain):
             words.append(f'{key}="${key.lstrip("+~").upper().replace(".", "_")}"')
         else:
             words.append(shlex.quote(line))

@@ -19,6 +19,7 @@ def write_run(
     classes: tuple[str, ...] = CLASSES,
     n_test: int = 40,
     n_steps: int = 12,
+    lr: float = 0.01,
     **settings: Any,
 ) -> Path:
     """A finished run of a data set that is nowhere; `settings` are top keys of its configuration."""
@@ -36,7 +37,7 @@ def write_run(
         "circuit": {"n_wires": 4, "n_layers": 2, "ansatz": "hardware_efficient", "encoder": "angle_y", "readout": "z"}
         | {"seed": 0},
         "model": {"_target_": "hqcnn_lab.models.HQCNN", "kernel": "quantum"},
-        "optim": {"_target_": f"torch.optim.{optim}", "lr": 0.01},
+        "optim": {"_target_": f"torch.optim.{optim}", "lr": lr},
         "trainer": {"max_epochs": 3},
         "paths": {"output_dir": str(folder)},
         **settings,

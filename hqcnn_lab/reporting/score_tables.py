@@ -124,8 +124,8 @@ def class_scores(named: Mapping[str, str], by_group: Mapping[str, Sequence[Predi
         table.add(id_, named[id_], *cells, mean_std(spread([calibration_error(test) for test in of_one]), 100, 1))
     table.caption = (
         "Mean ± standard deviation over seeds. Recall: the share of a class's test images, in percent, that is found. "
-        "AUC: how often an image of the class gets a higher probability for it than one of another. ECE: the expected gap "
-        "between confidence and accuracy (10 bins of equal width)."
+        "AUC: how often an image of the class gets a higher probability for it than one of another. ECE: the expected "
+        "gap between confidence and accuracy (10 bins of equal width)."
     )
     return table
 

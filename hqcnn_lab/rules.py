@@ -1,5 +1,6 @@
 """What a configuration may say: ranges, circuits that fit, files that are there, checkpoints that can be continued."""
 
+import importlib.util
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -158,6 +159,9 @@ RULES: dict[str, Rule] = {
         "1, or a list that names one device; several are not supported yet",
     ),
     "trainer.precision": _one_of(("32-true", "bf16-mixed", "16-mixed")),
+    "logger.images": _at_least(0),
+    "logger.wandb.settings.init_timeout": _POSITIVE,
+    "logger.wandb.settings.finish_timeout": _POSITIVE,
     "callbacks.weight_average.decay": _between(0, 1),
     "callbacks.convergence.levels": Rule(lambda x: all(0 < level <= 1 for level in x), "shares between 0 and 1"),
 }
@@ -172,6 +176,7 @@ def check(config: DictConfig) -> None:
         )
     _check_circuit(config)
     _check_device(config.trainer.accelerator)
+    _check_loggers(config.logger)
     check_dataset(config.dataset)
     if config.ckpt_path is not None:
         _check_checkpoint(config.ckpt_path, config)
@@ -252,6 +257,13 @@ def _check_device(accelerator: str) -> None:
 
         if not torch.cuda.is_available():
             raise ConfigError(f"trainer.accelerator={accelerator}: torch finds no GPU here; use trainer=default")
+
+
+def _check_loggers(loggers: DictConfig) -> None:
+    for name, packages in {"tensorboard": ["tensorboard"], "mlflow": ["mlflow", "sqlalchemy", "alembic"]}.items():
+        for package in packages if loggers.get(name) else []:
+            if not importlib.util.find_spec(package):
+                raise ConfigError(f'logger={name}: needs the package {package}; pip install "hqcnn-lab[loggers]"')
 
 
 def check_dataset(dataset: DictConfig) -> None:

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -76,6 +77,7 @@ def train(config: DictConfig) -> float | None:
     import lightning.pytorch as pl
 
     from hqcnn_lab.record import RunRecord
+    from hqcnn_lab.tracking import finish_wandb
 
     _quiet_libraries()
     record = RunRecord(config.paths.output_dir)
@@ -92,15 +94,16 @@ def train(config: DictConfig) -> float | None:
         record.fail(error)
         raise
     finally:
-        _finish_wandb(failed)
+        finish_wandb(failed)
 
 
 def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
-    from lightning.pytorch.loggers import CSVLogger, WandbLogger
+    from lightning.pytorch.loggers import CSVLogger
 
     from hqcnn_lab.build import build
     from hqcnn_lab.models import ImageClassifier
     from hqcnn_lab.summary import about_split, after_fit, after_test, print_result
+    from hqcnn_lab.tracking import make_loggers, mirror_test
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
     data = build(plain["dataset"])
@@ -122,13 +125,7 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
         image_size=plain["dataset"]["image_size"],
         label_smoothing=plain["label_smoothing"],
     )
-    loggers = [CSVLogger(record.folder, name="", version="")]
-    for spec in filter(None, plain["logger"].values()):
-        logger = build(spec)
-        if isinstance(logger, WandbLogger):
-            logger._wandb_init.pop("anonymous", None)  # Lightning passes it on unasked, and W&B warns of it
-        logger.log_hyperparams(plain)
-        loggers.append(logger)
+    loggers = [CSVLogger(record.folder, name="", version=""), *make_loggers(plain, data.split_name)]
     callbacks = [build(spec) for spec in plain["callbacks"].values() if spec]
     trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers)
     trainer.fit(model, datamodule=data, ckpt_path=plain["ckpt_path"], weights_only=True)
@@ -138,43 +135,21 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     trainer.test(model, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
     summary |= after_test(trainer, model)
     record.write_predictions(data.names, data.labels, list(data.classes), model.predictions)
-    _mirror_summary(loggers, summary)
-    if plain["figures"]:
-        _draw_figures(record, loggers)
+    figures = _draw_figures(record) if plain["figures"] else {}
+    mirror_test(loggers, summary, figures, data, model, plain["logger"].get("images", 0))
     print_result(summary, record.folder)
     return summary
 
 
-def _mirror_summary(loggers: list[Any], summary: dict[str, Any]) -> None:
-    from lightning.pytorch.loggers import WandbLogger
-
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update({k: v for k, v in summary.items() if isinstance(v, int | float)})
-
-
-def _draw_figures(record: Any, loggers: list[Any]) -> None:
-    """`figures/*.png`, and W&B's copies; a run that is trained and tested is not lost for want of a picture."""
-    from lightning.pytorch.loggers import WandbLogger
-
+def _draw_figures(record: Any) -> dict[str, Path]:
+    """`figures/*.png`, where each is; a run that is trained and tested is not lost for want of a picture."""
     from hqcnn_lab.analysis.run_figures import run_figures
 
     try:
-        paths = {name: record.write_figure(name, figure) for name, figure in run_figures(record.folder).items()}
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                import wandb
-
-                logger.experiment.log({f"figures/{name}": wandb.Image(str(path)) for name, path in paths.items()})
+        return {name: record.write_figure(name, figure) for name, figure in run_figures(record.folder).items()}
     except Exception as error:
         print(f"figures: not drawn ({first_line(error)})", flush=True)
-
-
-def _finish_wandb(failed: bool) -> None:
-    """Close the W&B run, or the next job of a sweep would go on writing into it."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=int(failed))
+        return {}
 
 
 def _quiet_libraries() -> None:

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassAUROC,
@@ -64,6 +64,8 @@ class ImageClassifier(pl.LightningModule):
         )
         # No buffer: a weight average would average it, and a checkpoint keep it.
         self.class_weights: Tensor | None = None
+        # Metrics, not numbers for Lightning to average: a checkpoint within an epoch keeps them (`ResumeState`).
+        self.train_loss = MeanMetric(nan_strategy="disable")
         self.train_accuracy = MulticlassAccuracy(n, average="micro")
         self.scores = torch.nn.ModuleDict({"val_scores": scores.clone(), "test_scores": scores.clone()})
         self.predictions: dict[str, Tensor] = {}
@@ -96,8 +98,8 @@ class ImageClassifier(pl.LightningModule):
         logits = self(batch["image"]).float()
         loss = self._training_loss(logits, batch)
         self.train_accuracy(logits.detach(), batch["label"])
-        # sync_dist: every process of a distributed run logs the mean over all of them.
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
+        self.train_loss.update(loss.detach())
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
 

@@ -1,6 +1,7 @@
 """What the processes of one distributed run need of each other; alone, a process is the first of one."""
 
 import os
+import sys
 import threading
 import time
 from typing import Any
@@ -22,8 +23,9 @@ def gather(value: Any) -> list[Any]:
     return values
 
 
-def end_with_parent(seconds: float = 1.0) -> None:
-    """End this process soon after its parent has: a follower of a killed run would wait for its word for ever."""
+def follow(seconds: float = 1.0) -> None:
+    """Print nothing more but errors, and end soon after the process that started this one, whose word it waits for."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     parent = os.getppid()
 
     def watch() -> None:

@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config import CONFIG_DIR, check_command_line
-from hqcnn_lab.distributed import end_with_parent, is_follower
+from hqcnn_lab.distributed import follow, is_follower
 from hqcnn_lab.rules import ConfigError, check, first_line
 
 
@@ -80,8 +80,7 @@ def train(config: DictConfig) -> float | None:
     if is_follower():
         record: RunRecord = FollowerRecord(config.paths.output_dir)
         config.ckpt_path = record.ckpt_path()
-        sys.stdout = Path(os.devnull).open("w")  # to the end of the process
-        end_with_parent()
+        follow()
     else:
         record = RunRecord(config.paths.output_dir)
     failed = True

@@ -1,9 +1,11 @@
 """What the processes of one distributed run need of each other; alone, a process is the first of one."""
 
 import os
+import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -21,6 +23,17 @@ def gather(value: Any) -> list[Any]:
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values
+
+
+def lost_process(processes: Sequence[subprocess.Popen], seconds: float = 3.0) -> str | None:
+    """Which of the followers has ended, in words, or does so within `seconds`: its peers learn of it first."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for rank, process in enumerate(processes, 1):
+            if process.poll() is not None:
+                return f"process {rank} of this run ended with exit code {process.returncode}"
+        time.sleep(0.05)
+    return None
 
 
 def follow(seconds: float = 1.0) -> None:

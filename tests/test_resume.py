@@ -111,6 +111,20 @@ def test_run_resumed_within_an_epoch_equals_an_uninterrupted_one(index: int, tmp
     assert logged(tmp_path / "cut", tmp_path / "resumed") == logged(tmp_path / "whole")
 
 
+def test_run_of_mixed_precision_and_gathered_gradients_is_resumed(tmp_path: Path) -> None:
+    # Four batches of six, and then the two that are left: the signal comes in the second.
+    overrides = ["trainer.precision=bf16-mixed", "trainer.accumulate_grad_batches=4", "trainer.log_every_n_steps=1"]
+    config = tiny_config(tmp_path, *SMALL, *overrides)
+    train(into(config, tmp_path / "whole"))
+    cut(into(config, tmp_path / "cut"), 143, "training", 1, 1, told(signal.SIGTERM))
+    last = tmp_path / "cut/checkpoints/last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 3
+    train(into(config, tmp_path / "resumed", ckpt_path=str(last)))
+    assert_same_result(tmp_path / "whole", tmp_path / "resumed")
+    assert logged(tmp_path / "cut", tmp_path / "resumed") == logged(tmp_path / "whole")
+    assert 0 < json.loads((tmp_path / "whole/summary.json").read_text())["train/loss"] < 10
+
+
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> DictConfig:
     return tiny_config(tmp_path_factory.mktemp("nowhere"), *SMALL, "trainer.accumulate_grad_batches=2")

@@ -12,6 +12,9 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from hqcnn_lab.distributed import lost_process
+from hqcnn_lab.rules import first_line
+
 _SAVE = 1  # no signal to end has this number or a lower one
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -78,8 +81,11 @@ class StopCheckpoint(Checkpoint):
         if isinstance(exception, SIGTERMException):
             # The first process is ended by force where another one's code is not 0.
             exception.code = 128 + self.signal if trainer.is_global_zero else 0
-        elif trainer.is_global_zero and trainer.strategy.launcher is not None:
-            trainer.strategy.launcher.kill(getattr(signal, "SIGKILL", signal.SIGTERM))  # they would wait for this one
+        elif trainer.is_global_zero and (processes := getattr(trainer.strategy.launcher, "procs", [])):
+            if type(exception) is RuntimeError and (lost := lost_process(processes)):
+                exception.args = (f"{lost}; what it said is above ({first_line(exception)[:80]})",)
+            for process in processes:  # they would wait for this one
+                process.kill()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.signal:  # it came after the last epoch

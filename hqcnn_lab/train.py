@@ -4,7 +4,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose_sweep
+from hqcnn_lab.distributed import follow, is_follower
 from hqcnn_lab.rules import ConfigError, check, first_line
 
 
@@ -25,11 +28,14 @@ def main() -> None:
     foreign_config = arguments.config_path or arguments.config_name or arguments.config_dir
     if not asks_for_help and not foreign_config:
         try:
-            check_command_line(arguments.overrides, arguments.multirun)
+            rules = partial(check, in_sweep=arguments.multirun)
+            check_command_line(arguments.overrides, arguments.multirun, check=rules)
         except ConfigError as error:
             sys.exit(f"error: {error}")
     # A job that is told to end says so in its status and its exit code; Lightning's own handler would exit with 0.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     start = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job)
     if arguments.multirun and not (asks_for_help or foreign_config or arguments.cfg):
         _sweep(arguments.overrides, start)
@@ -59,8 +65,13 @@ def _job(config: DictConfig) -> float | None:
     from hqcnn_lab.data.cache import CacheError
     from hqcnn_lab.data.datamodule import UnusableData
     from hqcnn_lab.models.classifier import TrainingDiverged
+    from hqcnn_lab.resume import continue_run
 
     try:
+        if config.resume and not is_follower() and not continue_run(config, config.paths.runs_dir):
+            with suppress(OSError):
+                Path(config.paths.output_dir).rmdir()  # Hydra has made it, and it stays empty
+            return None
         return train(config)
     except (
         *(BuildError, CacheError, ConfigError, UnusableData),
@@ -76,11 +87,16 @@ def train(config: DictConfig) -> float | None:
     """
     import lightning.pytorch as pl
 
-    from hqcnn_lab.record import RunRecord
+    from hqcnn_lab.record import FollowerRecord, RunRecord
     from hqcnn_lab.tracking import finish_wandb
 
     _quiet_libraries()
-    record = RunRecord(config.paths.output_dir)
+    if is_follower():
+        record: RunRecord = FollowerRecord(config.paths.output_dir)
+        config.ckpt_path = record.ckpt_path()
+        follow()
+    else:
+        record = RunRecord(config.paths.output_dir)
     failed = True
     try:
         check(config)
@@ -101,6 +117,8 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     from lightning.pytorch.loggers import CSVLogger
 
     from hqcnn_lab.build import build
+    from hqcnn_lab.callbacks import ResumeState, StopCheckpoint
+    from hqcnn_lab.checkpoint_io import WholeFileIO
     from hqcnn_lab.models import ImageClassifier
     from hqcnn_lab.summary import about_split, after_fit, after_test, print_result
     from hqcnn_lab.tracking import make_loggers, mirror_test
@@ -127,12 +145,17 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     )
     loggers = [CSVLogger(record.folder, name="", version=""), *make_loggers(plain, data.split_name)]
     callbacks = [build(spec) for spec in plain["callbacks"].values() if spec]
-    trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers)
+    callbacks += [ResumeState(), StopCheckpoint(record.folder / "checkpoints")]
+    # Samplers here know of several processes; Lightning's own would show some test images twice.
+    parts = {"plugins": [WholeFileIO()], "use_distributed_sampler": False}
+    trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers, **parts)
     trainer.fit(model, datamodule=data, ckpt_path=plain["ckpt_path"], weights_only=True)
     summary = about_split(data, audit) | after_fit(trainer, data)
     # After a fit the model holds the last epoch's weights, averaged where that is on.
     best = trainer.checkpoint_callback.best_model_path if plain["test_checkpoint"] == "best" else None
     trainer.test(model, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
+    if not trainer.is_global_zero:
+        return summary
     summary |= after_test(trainer, model)
     record.write_predictions(data.names, data.labels, list(data.classes), model.predictions)
     figures = _draw_figures(record) if plain["figures"] else {}

@@ -150,11 +150,15 @@ def _train_alone(job: Job, threads: int | None, here: Path) -> None:
         _print_to(job.folder / "output.log")
         import torch
 
+        from hqcnn_lab.resume import continue_run
         from hqcnn_lab.train import train
 
         if threads is not None:
             torch.set_num_threads(threads)
-        train(_configured(job))
+        config = _configured(job)
+        if config.resume:  # from what was moved aside a moment ago
+            continue_run(config, job.folder.parent)
+        train(config)
 
 
 def _end_with_parent() -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/report.py [--runs 200]
 
-The folders are written here, as runs leave them: 655 test images, 200 lines of metrics, 10 settings. Aims: 1,000 read in
-10 s; 200 reported in 20 s, imports included, in 15 MB.
+The folders are written here, as runs leave them: 655 test images, 200 lines of metrics, 10 settings. Aims: 1,000 read
+in 10 s; 200 reported in 20 s, imports included, in 15 MB.
 """
 
 import argparse

@@ -124,16 +124,16 @@ def _reason(error: Exception) -> str:
 
 
 def _explained(row: Row, test: Predictions, chosen: np.ndarray, data_sets: dict[str, Any]) -> list[Mistake]:
-    import torch
-
-    from hqcnn_lab.explain import grad_cam
-    from hqcnn_lab.models import ImageClassifier
-
     folder = Path(row["folder"])
     which = "best" if row.get("config/test_checkpoint") == "best" else "last"
     checkpoint = folder / "checkpoints" / f"{which}.ckpt"
     if not checkpoint.is_file():
         raise FileNotFoundError(checkpoint)
+    import torch
+
+    from hqcnn_lab.explain import grad_cam
+    from hqcnn_lab.models import ImageClassifier
+
     data = _data_of(folder, data_sets)
     at = data.split.test[chosen]
     if len(data.split.test) != len(test.files) or [data.names[i] for i in at] != [test.files[i] for i in chosen]:

@@ -68,7 +68,8 @@ def run(cwd: Path, *overrides: str, **variables: str) -> subprocess.CompletedPro
 
 def values_of(*runs: Path) -> dict[tuple[str, str], float]:
     rows = [row for run in runs for row in csv.DictReader((run / "metrics.csv").open())]
-    values = [((row["step"], key), float(value)) for row in rows for key, value in row.items() if value]
+    figures = [(row["step"], key, value) for row in rows for key, value in row.items() if value and "/" in key]
+    values = [((step, key), float(value)) for step, key, value in figures]
     assert len(values) == len(dict(values))
     return dict(values)
 

@@ -1,6 +1,7 @@
 """The run folder: everything known about a run, as plain files that are whole or absent."""
 
 import csv
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -168,7 +169,16 @@ def environment() -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "git": _git_commit(),
+        "code": code_version(),
     }
+
+
+def code_version() -> str:
+    """12 hex digits of this package's source files: the version of the code, also where it is not a release."""
+    here, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(here.rglob("*.py")):
+        digest.update(f"{path.relative_to(here).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _git_commit() -> dict[str, Any] | None:

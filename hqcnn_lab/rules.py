@@ -1,5 +1,6 @@
 """What a configuration may say: ranges, circuits that fit, files that are there, checkpoints that can be continued."""
 
+import importlib.util
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -54,6 +55,7 @@ _BATCHES = Rule(
 )
 _PATH = Rule(lambda x: isinstance(x, str), "a path; put a number in quotes")
 _COLUMN = Rule(lambda x: isinstance(x, str), "the name of a column; put a number in quotes")
+_AMOUNTS = Rule(lambda x: all(0 < amount <= 180 for amount in x), "a list of numbers, each above 0")
 _COUNTS = Rule(
     lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
 )
@@ -80,6 +82,12 @@ RULES: dict[str, Rule] = {
     "dataset.clinical_class": _COLUMN,
     "dataset.workers": _at_least(1),
     "out": _PATH,
+    "run": _PATH,
+    "input": _PATH,
+    "robustness.noise": _AMOUNTS,
+    "robustness.blur": _AMOUNTS,
+    "robustness.rotation": _AMOUNTS,
+    "checkpoint": _one_of(("last", "best")),
     "tcia": _PATH,
     "export.n_patients": _at_least(1),
     "export.slices_per_series": _at_least(1),
@@ -153,6 +161,9 @@ RULES: dict[str, Rule] = {
     ),
     "trainer.strategy": _one_of(("auto", "ddp")),
     "trainer.precision": _one_of(("32-true", "bf16-mixed", "16-mixed")),
+    "logger.images": _at_least(0),
+    "logger.wandb.settings.init_timeout": _POSITIVE,
+    "logger.wandb.settings.finish_timeout": _POSITIVE,
     "callbacks.weight_average.decay": _between(0, 1),
     "callbacks.convergence.levels": Rule(lambda x: all(0 < level <= 1 for level in x), "shares between 0 and 1"),
 }
@@ -168,6 +179,7 @@ def check(config: DictConfig, in_sweep: bool = False) -> None:
         )
     _check_circuit(config)
     _check_device(config.trainer.accelerator)
+    _check_loggers(config.logger)
     check_dataset(config.dataset)
     if config.ckpt_path is not None:
         _check_checkpoint(config.ckpt_path, config)
@@ -264,6 +276,13 @@ def _check_device(accelerator: str) -> None:
 
         if not torch.cuda.is_available():
             raise ConfigError(f"trainer.accelerator={accelerator}: torch finds no GPU here; use trainer=default")
+
+
+def _check_loggers(loggers: DictConfig) -> None:
+    for name, packages in {"tensorboard": ["tensorboard"], "mlflow": ["mlflow", "sqlalchemy", "alembic"]}.items():
+        for package in packages if loggers.get(name) else []:
+            if not importlib.util.find_spec(package):
+                raise ConfigError(f'logger={name}: needs the package {package}; pip install "hqcnn-lab[loggers]"')
 
 
 def check_dataset(dataset: DictConfig) -> None:

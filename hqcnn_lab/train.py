@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -12,11 +13,10 @@ from typing import Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.config import CONFIG_DIR, check_command_line
+from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose_sweep
 from hqcnn_lab.distributed import follow, is_follower
 from hqcnn_lab.rules import ConfigError, check, first_line
 
@@ -36,11 +36,29 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job)()
+    start = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job)
+    if arguments.multirun and not (asks_for_help or foreign_config or arguments.cfg):
+        _sweep(arguments.overrides, start)
+    else:
+        start()
+
+
+def _sweep(overrides: list[str], start: Callable[[], None]) -> None:
+    from hqcnn_lab.multirun import run_sweep
+
+    # Its folder, which may be named by the time, is settled here, so that it is known before and after.
+    config = compose_sweep(overrides)
+    given = any(line.startswith("hydra.sweep.dir=") for line in overrides)
+    sys.argv += [] if given else [f"hydra.sweep.dir='{config.hydra.sweep.dir}'"]
+    run_sweep(overrides, config, start)
 
 
 def _job(config: DictConfig) -> float | None:
     """`train`, with the failures that have a plain reason said in one line; their tracebacks are in `status.json`."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        from hqcnn_lab.multirun import run_job
+
+        return run_job(config)
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from hqcnn_lab.build import BuildError
@@ -59,12 +77,7 @@ def _job(config: DictConfig) -> float | None:
         *(BuildError, CacheError, ConfigError, UnusableData),
         *(MisconfigurationException, OSError, TrainingDiverged),
     ) as error:
-        message = f"error: {config.name}: {first_line(error)}"
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
-            sys.exit(message)
-        # Of a sweep, Hydra prints the first failure only, and that at the end.
-        print(message, file=sys.stderr, flush=True)
-        raise CompactHydraException(message) from None
+        sys.exit(f"error: {config.name}: {first_line(error)}")
 
 
 def train(config: DictConfig) -> float | None:
@@ -75,6 +88,7 @@ def train(config: DictConfig) -> float | None:
     import lightning.pytorch as pl
 
     from hqcnn_lab.record import FollowerRecord, RunRecord
+    from hqcnn_lab.tracking import finish_wandb
 
     _quiet_libraries()
     if is_follower():
@@ -96,17 +110,18 @@ def train(config: DictConfig) -> float | None:
         record.fail(error)
         raise
     finally:
-        _finish_wandb(failed)
+        finish_wandb(failed)
 
 
 def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
-    from lightning.pytorch.loggers import CSVLogger, WandbLogger
+    from lightning.pytorch.loggers import CSVLogger
 
     from hqcnn_lab.build import build
     from hqcnn_lab.callbacks import ResumeState, StopCheckpoint
     from hqcnn_lab.checkpoint_io import WholeFileIO
     from hqcnn_lab.models import ImageClassifier
     from hqcnn_lab.summary import about_split, after_fit, after_test, print_result
+    from hqcnn_lab.tracking import make_loggers, mirror_test
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
     data = build(plain["dataset"])
@@ -128,13 +143,7 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
         image_size=plain["dataset"]["image_size"],
         label_smoothing=plain["label_smoothing"],
     )
-    loggers = [CSVLogger(record.folder, name="", version="")]
-    for spec in filter(None, plain["logger"].values()):
-        logger = build(spec)
-        if isinstance(logger, WandbLogger):
-            logger._wandb_init.pop("anonymous", None)  # Lightning passes it on unasked, and W&B warns of it
-        logger.log_hyperparams(plain)
-        loggers.append(logger)
+    loggers = [CSVLogger(record.folder, name="", version=""), *make_loggers(plain, data.split_name)]
     callbacks = [build(spec) for spec in plain["callbacks"].values() if spec]
     callbacks += [ResumeState(), StopCheckpoint(record.folder / "checkpoints")]
     # Samplers here know of several processes; Lightning's own would show some test images twice.
@@ -149,43 +158,21 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
         return summary
     summary |= after_test(trainer, model)
     record.write_predictions(data.names, data.labels, list(data.classes), model.predictions)
-    _mirror_summary(loggers, summary)
-    if plain["figures"]:
-        _draw_figures(record, loggers)
+    figures = _draw_figures(record) if plain["figures"] else {}
+    mirror_test(loggers, summary, figures, data, model, plain["logger"].get("images", 0))
     print_result(summary, record.folder)
     return summary
 
 
-def _mirror_summary(loggers: list[Any], summary: dict[str, Any]) -> None:
-    from lightning.pytorch.loggers import WandbLogger
-
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update({k: v for k, v in summary.items() if isinstance(v, int | float)})
-
-
-def _draw_figures(record: Any, loggers: list[Any]) -> None:
-    """`figures/*.png`, and W&B's copies; a run that is trained and tested is not lost for want of a picture."""
-    from lightning.pytorch.loggers import WandbLogger
-
+def _draw_figures(record: Any) -> dict[str, Path]:
+    """`figures/*.png`, where each is; a run that is trained and tested is not lost for want of a picture."""
     from hqcnn_lab.analysis.run_figures import run_figures
 
     try:
-        paths = {name: record.write_figure(name, figure) for name, figure in run_figures(record.folder).items()}
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                import wandb
-
-                logger.experiment.log({f"figures/{name}": wandb.Image(str(path)) for name, path in paths.items()})
+        return {name: record.write_figure(name, figure) for name, figure in run_figures(record.folder).items()}
     except Exception as error:
         print(f"figures: not drawn ({first_line(error)})", flush=True)
-
-
-def _finish_wandb(failed: bool) -> None:
-    """Close the W&B run, or the next job of a sweep would go on writing into it."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=int(failed))
+        return {}
 
 
 def _quiet_libraries() -> None:

@@ -1,0 +1,208 @@
+"""Any number of run folders as one table, a row a run; whatever state they were left in."""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hqcnn_lab.analysis.metrics import read_metrics
+from hqcnn_lab.analysis.offline import find_offline, read_offline
+from hqcnn_lab.jobs import state_of
+
+Row = dict[str, Any]
+
+# Any one makes a folder a run's: a job that is killed in its first moment leaves no more than its log.
+_MARKS = {"status.json", "summary.json", "environment.json", "output.log"}
+_ASIDE = re.compile(r"\.(interrupted|failed)-\d+$")
+_IN_STUDY = ("condition", "arm", "stage")
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # six times as fast, where yaml was built with it
+
+
+def load_runs(paths: str | Path | Iterable[str | Path], asides: bool = False) -> list[Row]:
+    """Read run folders, or all that lie under a folder (`runs/`, `multirun/…`, a study's), into a row each.
+
+    Use it for tables and plots of one's own: `pandas.DataFrame(load_runs("multirun"))` makes a data frame. Rows have
+    different keys: a figure that a run does not have is left out. Not for curves: `read_metrics(row["folder"])`.
+
+    Always there: `folder` (as given, with what lies under it), `state` (finished, diverged, failed, interrupted, or
+    running: on this machine, now), `error` (one line, or None), `name`, `dataset`, `model`, `optim`, `seed`,
+    `overrides` (a list, or None), `commit`, `changed` (whether tracked files differed from it), `started`, `ended`
+    (ISO, UTC) and `torn`: files that are there and cannot be read. Then the flat keys of `summary.json` as they are;
+    for a run without one, `last/epochs` and the last `last/<metric>` that it logged; the resolved configuration as
+    `config/<key>`; and `versions/<package>`, `device`, `python`. A study's folder stands for the runs that its
+    `runs.csv` lists, with their `condition`, `arm` and `stage`. A W&B offline folder that is not part of a run folder
+    is read too.
+
+    What was moved aside as an older attempt (`.failed-1`) is left out unless `asides`, or given itself. Runs come in
+    the order of paths, and by name under each, numbers as numbers; none twice. Raises FileNotFoundError for a path that
+    is not there.
+    """
+    rows: dict[Path, Row] = {}
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        if not Path(path).exists():
+            raise FileNotFoundError(f"{path}: there is no such folder; give run folders, or a folder above them")
+        for folder, place in _find(Path(path), asides):
+            if (key := folder.resolve()) not in rows:
+                offline = find_offline(folder)
+                rows[key] = (read_offline(offline) if offline else _read(folder)) | place
+    return list(rows.values())
+
+
+def _find(top: Path, asides: bool) -> Iterator[tuple[Path, Row]]:
+    """Run folders under `top`, each with its place in a study."""
+    for here, folders, files in os.walk(top):
+        folder = Path(here)
+        if folder != top and _ASIDE.search(folder.name) and not asides:
+            folders.clear()
+        elif find_offline(folder) or _MARKS & set(files):
+            folders.clear()  # what lies under a run is its own
+            yield folder, {}
+        else:
+            folders[:] = sorted((name for name in folders if not name.startswith(".")), key=_natural)
+            if {"runs.csv", "study.yaml"} <= set(files):
+                yield from _in_study(folder)
+
+
+def _in_study(folder: Path) -> Iterator[tuple[Path, Row]]:
+    with (folder / "runs.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            run = folder.parent / "runs" / (row.get("run") or "")
+            if row.get("run") and run.is_dir():
+                yield run, {key: row[key] for key in _IN_STUDY if row.get(key)}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _read(folder: Path) -> Row:
+    torn: list[str] = []
+
+    def mapping(name: str, parse: Any) -> dict[str, Any]:
+        try:
+            content = parse((folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except Exception:  # half a file may fail in any way
+            content = None
+        if not isinstance(content, dict):
+            torn.append(name)
+            return {}
+        return content
+
+    status = mapping("status.json", json.loads)
+    config = mapping("config.yaml", lambda text: yaml.load(text, Loader=_LOADER))
+    environment = mapping("environment.json", json.loads)
+    summary = mapping("summary.json", json.loads)
+    error = status.get("error")
+    row = {
+        "folder": str(folder),
+        "state": _state(folder, status),
+        "error": " ".join(str(error).split("\n\n")[0].split()) if error else None,
+        **described(config, environment.get("overrides"), folder.name),
+        **_code(environment.get("git")),
+        "started": status.get("started"),
+        "ended": status.get("ended"),
+        "torn": torn,
+        **{str(key): value for key, value in summary.items()},
+    }
+    if not summary:
+        row |= _last_logged(folder, torn)
+    for package, version in as_mapping(environment.get("versions")).items():
+        row[f"versions/{package}"] = version
+    row |= {key: environment[key] for key in ("device", "python") if key in environment}
+    return row | {f"config/{key}": value for key, value in flat(config)}
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """`value`, or nothing where a file that was tampered with holds something else."""
+    return value if isinstance(value, dict) else {}
+
+
+def described(config: Mapping[str, Any], overrides: Any, name: str) -> Row:
+    """A run's name, data set, model, optimizer, seed and overrides; `name` is its folder's, where the config is lost.
+
+    The three are called as in `conf/` where the overrides say it, otherwise by class: `optim=gvco_lr_only` is told from
+    `gvco` by its overrides alone.
+    """
+    overrides = [str(line) for line in overrides] if isinstance(overrides, list) else None
+    chosen = dict(line.lstrip("+").split("=", 1) for line in overrides or [] if "=" in line)
+
+    def choice(group: str, suffix: str = "") -> str | None:
+        target = as_mapping(config.get(group)).get("_target_")
+        by_class = str(target).rpartition(".")[2].removesuffix(suffix).lower() if target else None
+        if group == "model" and as_mapping(config.get(group)).get("kernel") == "classical":
+            by_class = "cnn"
+        return chosen.get(group, by_class)
+
+    seed = config.get("seed", chosen.get("seed"))
+    return {
+        "name": str(config.get("name") or name),
+        "dataset": choice("dataset", "DataModule"),
+        "model": choice("model"),
+        "optim": choice("optim"),
+        "seed": int(seed) if str(seed).isdecimal() else seed,
+        "overrides": overrides,
+    }
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """A nested config's values by dotted key; lists are values."""
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _code(git: Any) -> Row:
+    return {"commit": as_mapping(git).get("commit"), "changed": as_mapping(git).get("changed")}
+
+
+def _state(folder: Path, status: Mapping[str, Any]) -> str:
+    if status.get("status") == "running":
+        return "running" if _is_alive(status.get("process"), status.get("started")) else "interrupted"
+    try:
+        return state_of(folder)
+    except (AttributeError, KeyError, TypeError):  # JSON, and not what a run writes
+        return "interrupted"
+
+
+def _is_alive(process: Any, started: Any) -> bool:
+    """Whether the process that wrote so is still there, and is not another of the same number."""
+    if not isinstance(process, int) or process <= 0:
+        return False
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        pass
+    except (OSError, OverflowError):
+        return False
+    try:
+        ticks = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+        up = float(Path("/proc/uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+        age = datetime.now().astimezone() - datetime.fromisoformat(started)
+        return up > age.total_seconds() - 5  # clocks are read one after the other
+    except (OSError, ValueError, TypeError, IndexError):  # no such files on this system
+        return True
+
+
+def _last_logged(folder: Path, torn: list[str]) -> Row:
+    """How far a run without a summary got."""
+    try:
+        metrics = read_metrics(folder)
+    except FileNotFoundError:
+        return {}
+    except Exception:  # as above
+        torn.append("metrics.csv")
+        return {}
+    row: Row = {f"last/{name}": float(metrics[name][1][-1]) for name in metrics if name.startswith(("train/", "val/"))}
+    if "train/loss" in metrics:
+        row["last/epochs"] = len(metrics["train/loss"][1])
+    return row

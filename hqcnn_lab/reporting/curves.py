@@ -1,0 +1,161 @@
+"""The lines of a report's charts, as plain data: what was logged over training, ROC and calibration."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hqcnn_lab.analysis.metrics import Series, read_metrics
+from hqcnn_lab.analysis.panel import COLOURS
+from hqcnn_lab.reporting.groups import Group
+from hqcnn_lab.reporting.predictions import Predictions, reliability, roc
+
+N_POINTS = 60  # of a line over steps: more cannot be seen
+# False-positive rates; denser where good networks differ.
+GRID = np.concatenate([np.linspace(0, 0.2, 81), np.linspace(0.22, 1, 40)])
+STEEP = 0.85  # a true-positive rate that is reached within GOOD false positives shows nothing on whole axes
+GOOD = 0.1
+_FEW = 10  # images in a bin of confidence: the accuracy of fewer is noise
+
+# Without the black and the grey, which one of the two backgrounds swallows.
+LINE_COLOURS = tuple(colour for colour in COLOURS if colour not in ("#000000", "#999999"))
+
+
+@dataclass
+class Line:
+    """A group's line `[n]`, with its band where it has one. `group` is the id that filters know it by."""
+
+    group: str
+    name: str
+    colour: str
+    x: np.ndarray
+    y: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+
+@dataclass
+class Chart:
+    """Lines over one pair of axes, and the caption that says how to read them."""
+
+    id: str
+    title: str
+    caption: str
+    xlabel: str
+    ylabel: str
+    lines: list[Line] = field(default_factory=list)
+    log: bool = False
+    percent: bool = False
+    diagonal: bool = False
+    zoomed: bool = False  # on the upper left corner
+
+
+def metrics_of(groups: Sequence[Group]) -> dict[str, dict[str, Series]]:
+    """By folder, what each finished run logged; one whose file is lost is left out."""
+    read = {}
+    for row in (row for group in groups for row in group.finished):
+        try:
+            read[row["folder"]] = read_metrics(row["folder"])
+        except (OSError, ValueError):
+            continue
+    return read
+
+
+def training_charts(
+    prefix: str, groups: Sequence[Group], colours: Mapping[str, str], logged: Mapping[str, Mapping[str, Series]]
+) -> list[Chart]:
+    """Validation accuracy and training loss by epoch; gradient variance of both kinds of parameters by step."""
+    by_epoch = "Mean over seeds; the band is one standard deviation either way, where there are two seeds or more."
+    by_step = (
+        "On a log scale: geometric mean over seeds, and from the least to the greatest of them. A line that falls "
+        "while the loss does not suggests a plateau."
+    )
+    charts = [
+        Chart(f"{prefix}-accuracy", "Validation accuracy", by_epoch, "epoch", "accuracy (%)", percent=True),
+        Chart(f"{prefix}-loss", "Training loss", by_epoch, "epoch", "loss"),
+        Chart(f"{prefix}-quantum", "Gradient variance, quantum", by_step, "optimizer step", "variance", log=True),
+        Chart(f"{prefix}-classical", "Gradient variance, classical", by_step, "optimizer step", "variance", log=True),
+    ]
+    names = ("val/accuracy", "train/loss", "grad/quantum/variance", "grad/classical/variance")
+    for chart, name in zip(charts, names, strict=True):
+        make = _over_steps if chart.log else _over_epochs
+        for group in groups:
+            series = [logged[row["folder"]][name] for row in group.finished if name in logged.get(row["folder"], {})]
+            if series:
+                chart.lines.append(Line(group.id, group.name, colours[group.id], *make(series)))
+    return [chart for chart in charts if chart.lines]
+
+
+def _over_epochs(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
+    """Every epoch end is logged once, so the position is the epoch."""
+    length = max(len(values) for _, values in series)
+    table = np.full((len(series), length), np.nan)
+    for row, (_, values) in zip(table, series, strict=True):
+        row[: len(values)] = values
+    held = np.isfinite(table).any(0)
+    table, x = table[:, held], np.arange(1, length + 1)[held]
+    mean = np.nanmean(table, 0)
+    if len(series) < 2:
+        return x, mean
+    std = np.array(
+        [column[np.isfinite(column)].std(ddof=1) if np.isfinite(column).sum() > 1 else 0.0 for column in table.T]
+    )
+    return x, mean, mean - std, mean + std
+
+
+def _over_steps(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
+    """Binned by step: the mean of the logarithm."""
+    last = max(steps[-1] for steps, _ in series) + 1
+    edges = np.linspace(0, last, min(N_POINTS, max(len(values) for _, values in series)) + 1)
+    table = np.full((len(series), len(edges) - 1), np.nan)
+    for row, (steps, values) in zip(table, series, strict=True):
+        kept = np.isfinite(values) & (values > 0)
+        at = np.clip(np.searchsorted(edges, steps[kept], side="right") - 1, 0, len(row) - 1)
+        counts = np.bincount(at, minlength=len(row))
+        sums = np.bincount(at, np.log(values[kept]), len(row))
+        row[counts > 0] = sums[counts > 0] / counts[counts > 0]
+    held = np.isfinite(table).any(0)
+    table, x = table[:, held], ((edges[:-1] + edges[1:]) / 2)[held]
+    mean = np.exp(np.nanmean(table, 0))
+    return (x, mean) if len(series) < 2 else (x, mean, np.exp(np.nanmin(table, 0)), np.exp(np.nanmax(table, 0)))
+
+
+def scored_charts(
+    prefix: str, groups: Sequence[Group], colours: Mapping[str, str], tests: Mapping[str, Sequence[Predictions]]
+) -> tuple[list[Chart], list[Chart]]:
+    """Calibration; and a ROC for each class. `tests` by group id, of the same classes in the same order."""
+    calibration = Chart(
+        f"{prefix}-reliability",
+        "Calibration",
+        "Each dot holds the test images of all seeds whose top probability lies in one tenth (10 images or more): how "
+        "often they are right over how sure the network was. On the diagonal it is as sure as it should be; below, too "
+        "sure.",
+        *("mean confidence (%)", "accuracy (%)"),
+        percent=True,
+        diagonal=True,
+    )
+    curves = [
+        Chart(f"{prefix}-roc-{i}", name, "", "false positives (%)", "true positives (%)", percent=True, diagonal=True)
+        for i, name in enumerate(next(iter(tests.values()))[0].classes)
+    ]
+    for group in groups:
+        if group.id not in tests:
+            continue
+        add = _adder(group, colours)
+        confidence, accuracy, counts = reliability(list(tests[group.id]))
+        held = counts >= _FEW
+        add(calibration, confidence[held], accuracy[held])
+        for i, chart in enumerate(curves):
+            rates = [roc(test.labels == i, test.probabilities[:, i], GRID) for test in tests[group.id]]
+            add(chart, GRID, np.mean(rates, 0))
+    zoomed = all(np.interp(GOOD, line.x, line.y) > STEEP for chart in curves for line in chart.lines)
+    for chart in curves:
+        chart.zoomed = zoomed
+    return [calibration], curves
+
+
+def _adder(group: Group, colours: Mapping[str, str]) -> Callable[[Chart, np.ndarray, np.ndarray], None]:
+    def add(chart: Chart, x: np.ndarray, y: np.ndarray) -> None:
+        chart.lines.append(Line(group.id, group.name, colours[group.id], x, y))
+
+    return add

@@ -1,0 +1,196 @@
+"""The pictures of a report: circuits, and misclassified images with what the network looked at."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hqcnn_lab.analysis.runs import Row
+from hqcnn_lab.reporting.groups import Group
+from hqcnn_lab.reporting.predictions import Predictions
+
+N_RUNS = 3  # whose mistakes are shown
+N_IMAGES = 8  # of each
+N_CIRCUITS = 6
+_SIDE = 128  # pixels of a picture
+_CIRCUIT = ("n_wires", "n_layers", "ansatz", "encoder", "readout", "seed")
+
+
+@dataclass
+class Mistake:
+    """A misclassified test image; `image` and `overlay` (with its Grad-CAM) are data URIs."""
+
+    label: str
+    prediction: str
+    probability: float
+    image: str
+    overlay: str
+
+
+@dataclass
+class Mistakes:
+    """Of one run. `note` says why there are none, where the data or the network are not at hand."""
+
+    group: str
+    title: str
+    n_wrong: int
+    n_images: int
+    note: str = ""
+    shown: list[Mistake] = field(default_factory=list)
+
+
+@dataclass
+class CircuitPicture:
+    """A circuit that groups (by id) have in common: a data URI, and the same as text."""
+
+    title: str
+    groups: list[str]
+    image: str
+    text: str
+
+
+def circuits(groups: Sequence[Group]) -> list[CircuitPicture]:
+    """Each circuit once, of as many as a page holds; of networks that have any."""
+    from hqcnn_lab.quantum.circuit import make_circuit
+    from hqcnn_lab.quantum.draw import draw_figure, draw_text
+
+    users: dict[tuple, list[str]] = {}
+    for group in groups:
+        wiring = {key: group.settings.get(f"circuit.{key}") for key in _CIRCUIT}
+        if group.settings.get("model.kernel") == "quantum" and None not in wiring.values():
+            users.setdefault(tuple(wiring.items()), []).append(group.id)
+    pictures = []
+    for wiring, ids in list(users.items())[:N_CIRCUITS]:
+        try:
+            circuit = make_circuit(**dict(wiring))
+            buffer = io.BytesIO()
+            draw_figure(circuit).savefig(buffer, format="png", dpi=110)
+            text = draw_text(circuit)
+        except (KeyError, TypeError, ValueError):  # a config may be of another version of the code
+            continue
+        parts = dict(wiring)
+        title = f"{parts['ansatz']}, {parts['n_wires']} wires, {parts['n_layers']} layers, encoder {parts['encoder']}"
+        pictures.append(CircuitPicture(title, ids, _uri(buffer.getvalue(), "png"), text))
+    return pictures
+
+
+class Gallery:
+    """The surest mistakes of a report's first runs, up to `N_RUNS`; a data set that several share is made once.
+
+    The images are built again from a run's configuration, and scored again by its checkpoint; what does not come out as
+    it was written down is not shown.
+    """
+
+    def __init__(self, n_families: int) -> None:
+        self.left = N_RUNS
+        self.share = max(N_RUNS // n_families, 1)  # of each family
+        self.data_sets: dict[str, Any] = {}
+
+    def hang(self, groups: Sequence[Group], tests: Mapping[str, Predictions]) -> list[Mistakes]:
+        """Of the best run on validation of each group, as far as there is room."""
+        found: list[Mistakes] = []
+        for group in groups:
+            runs = [row for row in group.finished if row["folder"] in tests]
+            if runs and self.left and len(found) < self.share:
+                self.left -= 1
+                row = max(runs, key=lambda run: run.get("val/accuracy") or 0)
+                found.append(self._of_run(group, row, tests[row["folder"]]))
+        return found
+
+    def _of_run(self, group: Group, row: Row, test: Predictions) -> Mistakes:
+        wrong = np.flatnonzero(~test.correct)
+        one = Mistakes(group.id, f"{group.name}, seed {row['seed']}", len(wrong), len(test.files))
+        if not len(wrong):
+            return one
+        sure = test.probabilities[wrong, test.predicted[wrong]]
+        chosen = wrong[np.argsort(-sure, kind="stable")][:N_IMAGES]
+        try:
+            one.shown = _explained(row, test, chosen, self.data_sets)
+            if len(one.shown) < len(chosen):
+                one.note = f"{len(chosen) - len(one.shown)} more are not shown: scored again, they came out otherwise."
+        except Exception as error:  # old checkpoints, moved data, another version: the report goes on without
+            one.note = f"Images are not shown: {_reason(error)}."
+        return one
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "the data or the checkpoint are not where the run found them"
+    return (" ".join(str(error).split()) or type(error).__name__)[:160].rstrip(".")
+
+
+def _explained(row: Row, test: Predictions, chosen: np.ndarray, data_sets: dict[str, Any]) -> list[Mistake]:
+    folder = Path(row["folder"])
+    which = "best" if row.get("config/test_checkpoint") == "best" else "last"
+    checkpoint = folder / "checkpoints" / f"{which}.ckpt"
+    if not checkpoint.is_file():
+        raise FileNotFoundError(checkpoint)
+    import torch
+
+    from hqcnn_lab.explain import grad_cam
+    from hqcnn_lab.models import ImageClassifier
+
+    data = _data_of(folder, data_sets)
+    at = data.split.test[chosen]
+    if len(data.split.test) != len(test.files) or [data.names[i] for i in at] != [test.files[i] for i in chosen]:
+        raise ValueError("the data are not those that the run was tested on")
+    model = ImageClassifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True).eval()
+    images = torch.from_numpy(np.asarray(data.images[at], dtype=np.float32)).unsqueeze(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # shots are drawn
+        predicted = torch.from_numpy(test.predicted[chosen])
+        with torch.no_grad():
+            same = model(images).argmax(1) == predicted
+        maps = grad_cam(model, images, predicted).numpy()
+    shown = []
+    for i, index in enumerate(chosen):
+        if same[i]:
+            label, prediction = (test.classes[values[index]] for values in (test.labels, test.predicted))
+            probability = float(test.probabilities[index, test.predicted[index]])
+            pixels = images[i, 0].numpy()
+            pictures = (_picture(pixels), _picture(pixels, maps[i]))
+            shown.append(Mistake(label, prediction, probability, *pictures))
+    return shown
+
+
+def _data_of(folder: Path, data_sets: dict[str, Any]) -> Any:
+    """The run's data set, made once for all runs of the same."""
+    import yaml
+
+    from hqcnn_lab.build import build
+
+    spec = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["dataset"]
+    spec.pop("seed", None)  # of shuffling
+    key = repr(sorted((name, value) for name, value in spec.items() if name not in ("augment", "batch_size")))
+    if key not in data_sets:
+        root = spec.get("root")
+        if root is not None and not Path(root).expanduser().exists():
+            raise FileNotFoundError(root)
+        data = build(spec)
+        data.prepare_data()
+        data.setup()
+        data_sets[key] = data
+    return data_sets[key]
+
+
+def _picture(pixels: np.ndarray, heat: np.ndarray | None = None) -> str:
+    """A JPEG of an image in [0, 1], under its heat map where there is one."""
+    import matplotlib
+    from PIL import Image
+
+    grey = np.repeat(np.clip(pixels, 0, 1)[..., None], 3, 2)
+    if heat is not None:
+        share = 0.55 * heat[..., None]
+        grey = (1 - share) * grey + share * matplotlib.colormaps["inferno"](heat)[..., :3]
+    image = Image.fromarray((255 * grey).round().astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, format="jpeg", quality=85)
+    return _uri(buffer.getvalue(), "jpeg")
+
+
+def _uri(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -62,7 +62,8 @@ def _start_wandb(spec: dict[str, Any], config: dict[str, Any]) -> "Logger":
             logger.log_hyperparams(config)  # the first that asks the server
             return logger
         except (wandb.Error, OSError) as error:
-            reason = str(error).splitlines()[0].replace("<no message>", "the server refused the login")
+            said = (str(error) or type(error).__name__).splitlines()[0]
+            reason = said.replace("<no message>", "the server refused the login")
     logger = _wandb_logger(spec, mode="offline")
     logger.log_hyperparams(config)
     if not offline:

@@ -55,7 +55,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", folder], capture_output=True, check=False)
     if mount.returncode:
-        pytest.skip("a small file system can only be mounted by root")
+        pytest.skip("a small file system can only be mounted by root")  # as CI does
     yield folder
     subprocess.run(["umount", folder], check=True)
 
@@ -88,7 +88,7 @@ def test_three_of_24_die_and_only_they_run_again(small_disk: Path, tmp_path: Pat
     assert (len(rows), len(lost)) == (24, 3), (tmp_path / "log").read_text()
     assert sorted(lost.values())[-1] == "killed by SIGKILL"
     assert any("file" in reason for reason in lost.values())
-    assert any("space" in reason or "disk" in reason or "write" in reason.lower() for reason in lost.values()), lost
+    assert any(f"{small_disk}/last.ckpt: not written, 0.0 MB are free there" in reason for reason in lost.values())
 
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
     (tmp_path / "file").unlink()
@@ -178,7 +178,7 @@ def test_a_search_keeps_its_trials_and_goes_on(tmp_path: Path) -> None:
     [
         (["+hydra.callbacks.x._target_=os.system"], "hydra.callbacks.x._target_=os.system: refused"),
         (["-m", "+hydra.launcher.x={_target_: os.system}"], "hydra.launcher.x._target_=os.system: refused"),
-        (["+hydra.job_logging.handlers.x={'()': os.system}"], "hydra.job_logging.handlers.x.()=os.system: refused"),
+        (["+hydra.job_logging.handlers.x.class=os.system"], "hydra.job_logging.handlers.x.class=os.system: refused"),
         (["search=optuna_gvco"], "search=optuna_gvco: a search is a sweep, and needs -m"),
     ],
 )

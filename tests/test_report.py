@@ -255,6 +255,20 @@ def test_nothing_finished_is_a_report_all_the_same(tmp_path: Path) -> None:
     assert all(path.stat().st_size for path in write_report([tmp_path]))
 
 
+@pytest.mark.parametrize("name", ["status.json", "config.yaml", "summary.json", "environment.json", "metrics.csv"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", '{"a": 1}', '{"seed": [1], "test/accuracy": "x", "git": 3}', "step\n"]
+)
+def test_whatever_a_file_holds_there_is_a_report(tmp_path: Path, name: str, text: str) -> None:
+    for seed in range(3):
+        write_run(tmp_path / str(seed), seed=seed)
+    for file in (name, *(["predictions.csv"] * (name == "metrics.csv"))):
+        (tmp_path / "1" / file).write_text(text)
+    contents = make_contents(load_runs(tmp_path), [tmp_path])
+    assert len(contents.runs.rows) == 3
+    assert contents.parts[0].summary.rows[0][1].startswith(("2", "3"))
+
+
 def test_a_real_run_shows_its_mistakes_or_says_why_not(tmp_path: Path) -> None:
     train(tiny_config(tmp_path / "run", "trainer.max_epochs=1"))
     [part] = make_contents(load_runs(tmp_path), [tmp_path]).parts

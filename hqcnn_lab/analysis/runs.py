@@ -110,8 +110,8 @@ def _read(folder: Path) -> Row:
         "started": status.get("started"),
         "ended": status.get("ended"),
         "torn": torn,
-        **{str(key): value for key, value in summary.items()},
     }
+    row |= {key: value for key, value in summary.items() if key not in row}
     if not summary:
         row |= _last_logged(folder, torn)
     for package, version in as_mapping(environment.get("versions")).items():
@@ -147,7 +147,7 @@ def described(config: Mapping[str, Any], overrides: Any, name: str) -> Row:
         "dataset": choice("dataset", "DataModule"),
         "model": choice("model"),
         "optim": choice("optim"),
-        "seed": int(seed) if str(seed).isdecimal() else seed,
+        "seed": int(seed) if str(seed).isdecimal() else None,
         "overrides": overrides,
     }
 

@@ -62,7 +62,7 @@ def make_families(rows: Sequence[Row]) -> list[Family]:
     families: dict[tuple, list[Group]] = {}
     for group in groups:
         last = {row["seed"]: row for row in sorted(group.runs, key=_when) if row["state"] == "finished"}
-        group.finished = sorted(last.values(), key=lambda row: (isinstance(row["seed"], str), row["seed"]))
+        group.finished = sorted(last.values(), key=_seed)
         families.setdefault(_place(group), []).append(group)
     made = []
     for n, (place, of_one) in enumerate(families.items()):
@@ -109,6 +109,11 @@ def _place(group: Group) -> tuple[str, ...]:
 
 def _when(row: Row) -> str:
     return str(row.get("started") or "")
+
+
+def _seed(row: Row) -> tuple[bool, int]:
+    """A run whose configuration is lost may have none."""
+    return row["seed"] is None, row["seed"] or 0
 
 
 def _names(groups: Sequence[Group]) -> list[str]:

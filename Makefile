@@ -3,7 +3,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train study test lint format bench peers clean
+.PHONY: help setup train report sync study test lint format bench peers clean
 
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,11 +22,17 @@ setup: .venv/ready  ## create .venv with everything the lab needs (done by the o
 train: .venv/ready  ## train on the embedded phantom images; more: make train ARGS="optim=adam seed=1"
 	$(BIN)/python -m hqcnn_lab.train $(ARGS)
 
+report: .venv/ready  ## one page of all runs so far, report.html; more: make report ARGS="multirun/mine"
+	$(BIN)/python -m hqcnn_lab.report $(or $(ARGS),$(wildcard runs multirun))
+
+sync: .venv/ready  ## upload W&B's offline runs (needs: wandb login)
+	@find $(wildcard runs multirun) -type d -name 'offline-run-*' -exec $(BIN)/wandb sync {} +
+
 study: .venv/ready  ## compare optimizers fairly, on the phantom; more: make study ARGS="sweep=noise scale=kaggle scale.root=…"
 	$(BIN)/python -m hqcnn_lab.study $(ARGS)
 
 test: .venv/ready  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/ready  ## check style
 	$(BIN)/ruff check .

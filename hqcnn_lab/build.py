@@ -19,6 +19,10 @@ TRUSTED = (
 )
 
 
+# What Hydra's own part of a configuration may name: its launchers, sweepers and log handlers.
+HYDRAS_OWN = ("hydra_plugins.", "hydra._internal.core_plugins.", "optuna.samplers.", "logging.", "colorlog.")
+
+
 class BuildError(ValueError):
     """A spec that no object can or may be built from; the message says which and why."""
 
@@ -36,6 +40,18 @@ def untrusted_targets(spec: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     elif isinstance(spec, list | tuple):
         for index, value in enumerate(spec):
             yield from untrusted_targets(value, f"{key}[{index}]")
+
+
+def foreign_to_hydra(spec: Any, key: str = "hydra") -> Iterator[tuple[str, Any]]:
+    """Yield `(key, target)` for all that Hydra would call and that is not its own: callbacks, launchers, handlers."""
+    if isinstance(spec, Mapping):
+        for name, value in spec.items():
+            if name in ("_target_", "()", "class") and not str(value).startswith(HYDRAS_OWN):
+                yield f"{key}.{name}", value
+            yield from foreign_to_hydra(value, f"{key}.{name}")
+    elif isinstance(spec, list | tuple):
+        for index, value in enumerate(spec):
+            yield from foreign_to_hydra(value, f"{key}[{index}]")
 
 
 def _is_trusted(target: object) -> bool:

@@ -6,13 +6,15 @@ may be.
 """
 
 import difflib
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hqcnn_lab.build import foreign_to_hydra
 from hqcnn_lab.rules import ConfigError, check, first_line, flat_keys, select
 
 # In a wheel `conf/` lies inside the package, in a checkout beside it.
@@ -20,6 +22,14 @@ _INSIDE = Path(__file__).parent / "conf"
 CONFIG_DIR = _INSIDE if _INSIDE.is_dir() else Path(__file__).parents[1] / "conf"
 
 _QUOTING = "a value with , = or a space in it goes in quotes: \"key='a value'\""
+# Which extra brings the plugin that a file of conf/hydra/ or conf/search/ builds on.
+_PLUGINS = {
+    "launcher/joblib": "joblib",
+    "launcher/submitit_local": "slurm",
+    "launcher/submitit_slurm": "slurm",
+    "launcher/ray": "ray",
+    "sweeper/optuna": "optuna",
+}
 _FREE_TYPES = ("trainer.devices", "optim.tau")  # a number, a list or "auto"; a number or null
 
 
@@ -32,6 +42,19 @@ def compose(overrides: list[str], name: str = "config") -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return hydra_compose(name, overrides)
+
+
+def compose_sweep(overrides: Sequence[str]) -> DictConfig:
+    """Compose the first job of a sweep, with Hydra's own part, where the launcher and the sweep's folder stand."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    GlobalHydra.instance().clear()
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return hydra_compose("config", [next(_choices(o)) for o in parsed], return_hydra_config=True)
 
 
 def check_command_line(
@@ -53,6 +76,8 @@ def check_command_line(
             parsed.append(OverridesParser.create().parse_override(line))
         except HydraException as error:
             raise ConfigError(f"{line}: not of the form key=value ({str(error).splitlines()[0]}); {_QUOTING}") from None
+        if parsed[-1].key_or_group == "search" and not multirun:
+            raise ConfigError(f"{line}: a search is a sweep, and needs -m")
         if parsed[-1].is_sweep_override() and not multirun:
             raise ConfigError(f"{line}: several values need -m, which makes a sweep of them; {_QUOTING}")
     values = [list(_choices(override)) for override in parsed]
@@ -62,6 +87,26 @@ def check_command_line(
     ]
     for lines in jobs:
         check(_checked(parsed, lines, name))
+    if name == "config":
+        _check_hydra(compose_sweep(overrides))
+
+
+def _check_hydra(config: DictConfig) -> None:
+    for key in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
+        plain = OmegaConf.to_container(config.hydra[key], resolve=False)
+        for where, target in foreign_to_hydra(plain, f"hydra.{key}"):
+            raise ConfigError(
+                f"{where}={target}: refused, Hydra may only be given its own launchers, sweepers and loggers"
+            )
+
+
+def n_jobs(overrides: Sequence[str], config: DictConfig) -> int:
+    """How many jobs `-m` makes of these overrides: every combination, or as many as a search is given."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    trials = config.hydra.sweeper.get("n_trials")
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return trials or math.prod(len(list(_choices(override))) for override in parsed)
 
 
 def _choices(override: Any) -> Iterator[str]:
@@ -70,7 +115,9 @@ def _choices(override: Any) -> Iterator[str]:
     prefix = override.input_line.split("=", 1)[0]
     if isinstance(override.value(), Glob):
         yield from (f"{prefix}={choice}" for choice in override.value().filter(_options(override.key_or_group)))
-    elif override.is_sweep_override() and not override.is_interval_sweep():
+    elif override.is_interval_sweep():  # of a search: if both ends will do, what lies between will
+        yield from (f"{prefix}={end}" for end in (override.value().start, override.value().end))
+    elif override.is_sweep_override():
         yield from (f"{prefix}={choice}" for choice in override.sweep_iterator(transformer=Transformer.encode))
     else:
         yield override.input_line
@@ -98,8 +145,16 @@ def _checked(parsed: list[Any], lines: list[str], name: str) -> DictConfig:
         for override in changes:
             _check_type(override.key_or_group, config, reference)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(first_line(error)) from None
+        raise ConfigError(f"{first_line(error)}{_missing_plugin(str(error))}") from None
     return config
+
+
+def _missing_plugin(message: str) -> str:
+    """What to install, where Hydra does not know a launcher or sweeper of ours."""
+    for plugin, extra in _PLUGINS.items():
+        if f"'hydra/{plugin}'" in message:
+            return f'; install what it needs: pip install "hqcnn-lab[{extra}]"'
+    return ""
 
 
 def _options(group: str) -> list[str]:

@@ -22,14 +22,19 @@ KEPT = ("finished", "diverged")  # results, never run again
 PATIENCE = 20  # seconds that a run, told to end, has to note it
 
 # Imported once, in a process that every run is forked from; before any parallel region, so that the fork is safe.
-_PRELOAD = ["hqcnn_lab.jobs", "hqcnn_lab.train", "hqcnn_lab.record", "hqcnn_lab.summary", "lightning.pytorch.loggers"]
+# (Not `hqcnn_lab.train`: where that is the main module, Python would warn that it is there twice.)
+_PRELOAD = ["hqcnn_lab.jobs", "hqcnn_lab.record", "hqcnn_lab.summary", "lightning.pytorch.loggers"]
 
 
 class Job(NamedTuple):
-    """A run: its folder, and the overrides of `hqcnn_lab.train` that make it."""
+    """A run: its folder, and the overrides of `hqcnn_lab.train` that make it.
+
+    `composed` is what they came to where that is known already: the configuration, and Hydra's own.
+    """
 
     folder: Path
     overrides: tuple[str, ...]
+    composed: tuple[DictConfig, DictConfig] | None = None
 
 
 class Ended(NamedTuple):
@@ -57,8 +62,9 @@ def state_of(folder: Path) -> str:
     return "finished" if status["status"] == "finished" else "interrupted"
 
 
-def run_jobs(jobs: Iterable[Job], workers: int, threads: int = 1) -> Iterator[Ended]:
-    """Train `workers` jobs at a time, in processes of `threads` torch threads; yield each as it ends.
+def run_jobs(jobs: Iterable[Job], workers: int, threads: int | None = 1) -> Iterator[Ended]:
+    """Train `workers` jobs at a time, in processes of `threads` torch threads (None: torch's own choice); yield each as
+    it ends.
 
     A job computes, bit for bit, what `python -m hqcnn_lab.train` with the same overrides and threads computes. What it
     prints goes to `output.log` in its folder. A folder that holds a result is left alone, also where another process
@@ -67,8 +73,9 @@ def run_jobs(jobs: Iterable[Job], workers: int, threads: int = 1) -> Iterator[En
 
     Close the iterator to end what is running. Runs end by themselves when this process dies.
     """
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(threads)  # libraries read it as they are loaded, over there
+    if threads is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(threads)  # libraries read it as they are loaded, over there
     context = _context()
     waiting, running = list(jobs)[::-1], {}
     try:
@@ -90,6 +97,9 @@ def run_jobs(jobs: Iterable[Job], workers: int, threads: int = 1) -> Iterator[En
 def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        # In a worker of joblib it is joblib's own, and a child, told of it, would not know it.
+        multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     # A Ctrl-C reaches every process of the terminal, also one that has yet to say that it does not want it. What is
@@ -122,7 +132,7 @@ def _stop(processes: list[BaseProcess]) -> None:
         process.join()
 
 
-def _train_alone(job: Job, threads: int, here: Path) -> None:
+def _train_alone(job: Job, threads: int | None, here: Path) -> None:
     """In a process of its own."""
     from filelock import FileLock
 
@@ -140,10 +150,15 @@ def _train_alone(job: Job, threads: int, here: Path) -> None:
         _print_to(job.folder / "output.log")
         import torch
 
+        from hqcnn_lab.resume import continue_run
         from hqcnn_lab.train import train
 
-        torch.set_num_threads(threads)
-        train(_compose(job))
+        if threads is not None:
+            torch.set_num_threads(threads)
+        config = _configured(job)
+        if config.resume:  # from what was moved aside a moment ago
+            continue_run(config, job.folder.parent)
+        train(config)
 
 
 def _end_with_parent() -> None:
@@ -167,20 +182,28 @@ def _print_to(path: Path) -> None:
             os.dup2(file.fileno(), stream.fileno())
 
 
-def _compose(job: Job) -> DictConfig:
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+def _configured(job: Job) -> DictConfig:
+    """The job's configuration, with Hydra's own in place: `${hydra:…}` has a value, and the record notes overrides."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict
+
+    if job.composed is None:
+        config = _compose(job.overrides)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+    else:
+        config, HydraConfig.instance().cfg = job.composed
+    config.paths.output_dir = str(job.folder)
+    return config
+
+
+def _compose(overrides: Iterable[str]) -> DictConfig:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
 
     from hqcnn_lab.config import CONFIG_DIR
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose("config", list(job.overrides), return_hydra_config=True)
-    # As in a Hydra application: ${hydra:…} has a value, and the run record notes the overrides.
-    HydraConfig.instance().set_config(config)
-    with open_dict(config):
-        del config["hydra"]
-    config.paths.output_dir = str(job.folder)
-    return config
+        return compose("config", list(overrides), return_hydra_config=True)

@@ -1,6 +1,7 @@
 """The run folder: everything known about a run, as plain files that are whole or absent."""
 
 import csv
+import hashlib
 import importlib.metadata
 import io
 import json
@@ -14,8 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+
+from hqcnn_lab.resume import LOCK
+from hqcnn_lab.sweep import digest
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,13 +48,15 @@ class RunRecord:
         except FileExistsError:
             message = f"{self.folder} already holds a run; runs are never overwritten, choose another folder"
             raise FileExistsError(message) from None
+        self._lock = FileLock(self.folder / LOCK)
+        self._lock.acquire(timeout=10)  # who looks whether a run is going on holds it for a moment
         self._set_status("running")
 
     def describe(self, config: DictConfig) -> None:
         """Write what is about to run, and on what."""
         self.write("config.yaml", OmegaConf.to_yaml(config, resolve=True))
         overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else None
-        self.write_json("environment.json", {"overrides": overrides} | environment())
+        self.write_json("environment.json", {"overrides": overrides, "digest": digest(config)} | environment())
 
     def write(self, name: str, text: str) -> None:
         """Write one file, by way of a temporary name."""
@@ -93,6 +100,7 @@ class RunRecord:
         """Write `summary.json` (flat keys) and say that the run is whole."""
         self.write_json("summary.json", summary)
         self._set_status("finished")
+        self._lock.release()
 
     def fail(self, error: BaseException) -> None:
         """Say that the run failed, and why."""
@@ -100,12 +108,36 @@ class RunRecord:
             "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else f"{type(error).__name__}: {error}"
         )
         self._set_status("failed", error=message, traceback="".join(traceback.format_exception(error)))
+        self._lock.release()
 
     def _set_status(self, status: str, **details: str) -> None:
         times = {"started": self._started.isoformat(timespec="seconds"), "process": os.getpid()}
         if status != "running":
             times["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         self.write_json("status.json", {"status": status, **details, **times})
+
+
+class FollowerRecord(RunRecord):
+    """For the other processes of a distributed run, which share the folder of the first: it writes nothing."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def describe(self, config: DictConfig) -> None:
+        pass
+
+    def write(self, name: str, text: str) -> None:
+        pass
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        pass
+
+    def fail(self, error: BaseException) -> None:
+        pass
+
+    def ckpt_path(self) -> str | None:
+        """What the first process continues from."""
+        return OmegaConf.load(self.folder / "config.yaml").ckpt_path
 
 
 def _plain(value: Any) -> Any:
@@ -137,7 +169,16 @@ def environment() -> dict[str, Any]:
         "cpu_cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "git": _git_commit(),
+        "code": code_version(),
     }
+
+
+def code_version() -> str:
+    """12 hex digits of this package's source files: the version of the code, also where it is not a release."""
+    here, digest = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(here.rglob("*.py")):
+        digest.update(f"{path.relative_to(here).as_posix()}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _git_commit() -> dict[str, Any] | None:

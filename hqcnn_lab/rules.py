@@ -1,5 +1,6 @@
 """What a configuration may say: ranges, circuits that fit, files that are there, checkpoints that can be continued."""
 
+import importlib.util
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -54,6 +55,7 @@ _BATCHES = Rule(
 )
 _PATH = Rule(lambda x: isinstance(x, str), "a path; put a number in quotes")
 _COLUMN = Rule(lambda x: isinstance(x, str), "the name of a column; put a number in quotes")
+_AMOUNTS = Rule(lambda x: all(0 < amount <= 180 for amount in x), "a list of numbers, each above 0")
 _COUNTS = Rule(
     lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
 )
@@ -62,6 +64,7 @@ _COUNTS = Rule(
 RULES: dict[str, Rule] = {
     "seed": Rule(lambda x: 0 <= x < 2**32, "at least 0 and below 2³²"),
     "ckpt_path": _PATH,
+    "resume": _one_of(("auto",)),
     "monitor": _one_of(("val/accuracy", "val/macro_f1", "val/auroc")),
     "test_checkpoint": _one_of(("last", "best")),
     "label_smoothing": _between(0, 1),
@@ -79,6 +82,12 @@ RULES: dict[str, Rule] = {
     "dataset.clinical_class": _COLUMN,
     "dataset.workers": _at_least(1),
     "out": _PATH,
+    "run": _PATH,
+    "input": _PATH,
+    "robustness.noise": _AMOUNTS,
+    "robustness.blur": _AMOUNTS,
+    "robustness.rotation": _AMOUNTS,
+    "checkpoint": _one_of(("last", "best")),
     "tcia": _PATH,
     "export.n_patients": _at_least(1),
     "export.slices_per_series": _at_least(1),
@@ -147,27 +156,49 @@ RULES: dict[str, Rule] = {
     "trainer.limit_val_batches": _BATCHES,
     "trainer.limit_test_batches": _BATCHES,
     "trainer.devices": Rule(
-        lambda x: x == 1 or (not isinstance(x, int | str) and len(x) == 1),
-        "1, or a list that names one device; several are not supported yet",
+        lambda x: x >= 1 if isinstance(x, int) else not isinstance(x, str) and len(x) > 0,
+        "how many devices, at least 1, or a list of their numbers",
     ),
+    "trainer.strategy": _one_of(("auto", "ddp")),
     "trainer.precision": _one_of(("32-true", "bf16-mixed", "16-mixed")),
+    "logger.images": _at_least(0),
+    "logger.wandb.settings.init_timeout": _POSITIVE,
+    "logger.wandb.settings.finish_timeout": _POSITIVE,
     "callbacks.weight_average.decay": _between(0, 1),
     "callbacks.convergence.levels": Rule(lambda x: all(0 < level <= 1 for level in x), "shares between 0 and 1"),
 }
 
 
-def check(config: DictConfig) -> None:
+def check(config: DictConfig, in_sweep: bool = False) -> None:
     """Raise `ConfigError` for the first value of a composed config that cannot work: ranges, wires, files."""
     check_values(config)
+    _check_processes(config, in_sweep)
     if config.test_checkpoint == "best" and not config.callbacks.get("best_checkpoint"):
         raise ConfigError(
             "test_checkpoint=best: needs callbacks.best_checkpoint, which is null; use test_checkpoint=last"
         )
     _check_circuit(config)
     _check_device(config.trainer.accelerator)
+    _check_loggers(config.logger)
     check_dataset(config.dataset)
     if config.ckpt_path is not None:
         _check_checkpoint(config.ckpt_path, config)
+
+
+def _check_processes(config: DictConfig, in_sweep: bool) -> None:
+    devices = config.trainer.devices
+    if (devices if isinstance(devices, int) else len(devices)) == 1:
+        return
+    if in_sweep:
+        raise ConfigError(
+            f"trainer.devices={devices}: several are for a single run; the runs of a sweep take one each, "
+            "and a launcher may train several at a time"
+        )
+    if config.optim._target_ in ("hqcnn_lab.optim.QNG", "hqcnn_lab.optim.SPSA"):
+        raise ConfigError(
+            f"trainer.devices={devices}: {config.optim._target_.rpartition('.')[2]} evaluates circuits on the images "
+            "of its own process alone; use trainer.devices=1, or another optimizer"
+        )
 
 
 def check_values(config: DictConfig) -> None:
@@ -247,6 +278,13 @@ def _check_device(accelerator: str) -> None:
             raise ConfigError(f"trainer.accelerator={accelerator}: torch finds no GPU here; use trainer=default")
 
 
+def _check_loggers(loggers: DictConfig) -> None:
+    for name, packages in {"tensorboard": ["tensorboard"], "mlflow": ["mlflow", "sqlalchemy", "alembic"]}.items():
+        for package in packages if loggers.get(name) else []:
+            if not importlib.util.find_spec(package):
+                raise ConfigError(f'logger={name}: needs the package {package}; pip install "hqcnn-lab[loggers]"')
+
+
 def check_dataset(dataset: DictConfig) -> None:
     """Raise `ConfigError` where a folder or a table of the data set is absent, or is something else."""
     if "root" in dataset:
@@ -293,9 +331,10 @@ def _check_checkpoint(path: str, config: DictConfig) -> None:
         past
     ):
         raise ConfigError(f"ckpt_path={path}: has no model, optimizer and loop state, so it cannot be continued")
-    if checkpoint["epoch"] + 1 >= config.trainer.max_epochs:
+    n_trained = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    if n_trained >= config.trainer.max_epochs and not config.resume:  # resume=auto goes on to the test
         raise ConfigError(
-            f"ckpt_path={path}: its {checkpoint['epoch'] + 1} epochs are trained; "
+            f"ckpt_path={path}: its {n_trained} epochs are trained; "
             f"trainer.max_epochs={config.trainer.max_epochs} leaves none to do"
         )
     if ("current_model_state" in checkpoint) != bool(config.callbacks.get("weight_average")):

@@ -20,7 +20,7 @@ from hqcnn_lab.jobs import Job, state_of
 from hqcnn_lab.rules import ConfigError, check
 
 Row = dict[str, Any]
-_OURS = ("seed", "name", "ckpt_path")  # what the study sets itself
+_OURS = ("seed", "name", "ckpt_path", "resume")  # what the study sets itself
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,20 @@ class Choice(NamedTuple):
 
 
 def digest(config: DictConfig) -> str:
-    """Name what a config computes: 12 hex digits that paths, names and loggers play no part in.
+    """Name what a config computes: 12 hex digits that paths, names, loggers and resuming play no part in.
 
-    The data set's root does, as an absolute path; the code's version does not: `commits` tells of it.
+    The data set's root does, as an absolute path; the code's version does not: `commits` tells of it. Keys that are
+    newer than the first folders named by a digest are left out at their defaults.
     """
     config = config.copy()
+    config.ckpt_path = None
     config.name, config.logger, config.paths = "", {}, dict.fromkeys(config.paths, "")
     if config.dataset.get("root") is not None:
         config.dataset.root = str(Path(config.dataset.root).expanduser().resolve())
     plain = OmegaConf.to_container(config, resolve=True)
+    plain.pop("resume", None)
+    if plain["trainer"].get("strategy") == "auto":
+        del plain["trainer"]["strategy"]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -141,8 +146,13 @@ def make_cells(config: DictConfig) -> list[Cell]:
     cells = []
     for condition, arm in product(config.sweep.conditions, config.sweep.arms):
         lines, composed = overrides_of(config, condition, arm), []
+
+        def look(single: DictConfig, kept: list[DictConfig] = composed) -> None:
+            check(single, in_sweep=True)
+            kept.append(single)
+
         try:
-            check_command_line(list(lines), multirun=False, check=lambda c, kept=composed: check(c) or kept.append(c))
+            check_command_line(list(lines), multirun=False, check=look)
             if composed[0].optim.get("lr") is None:
                 raise ConfigError("optim has no lr for sweep.lr_factors to multiply")
         except ConfigError as error:

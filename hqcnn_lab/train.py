@@ -3,17 +3,21 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.config import CONFIG_DIR, check_command_line
+from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose_sweep
+from hqcnn_lab.distributed import follow, is_follower
 from hqcnn_lab.rules import ConfigError, check, first_line
 
 
@@ -24,35 +28,56 @@ def main() -> None:
     foreign_config = arguments.config_path or arguments.config_name or arguments.config_dir
     if not asks_for_help and not foreign_config:
         try:
-            check_command_line(arguments.overrides, arguments.multirun)
+            rules = partial(check, in_sweep=arguments.multirun)
+            check_command_line(arguments.overrides, arguments.multirun, check=rules)
         except ConfigError as error:
             sys.exit(f"error: {error}")
     # A job that is told to end says so in its status and its exit code; Lightning's own handler would exit with 0.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job)()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
+    start = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job)
+    if arguments.multirun and not (asks_for_help or foreign_config or arguments.cfg):
+        _sweep(arguments.overrides, start)
+    else:
+        start()
+
+
+def _sweep(overrides: list[str], start: Callable[[], None]) -> None:
+    from hqcnn_lab.multirun import run_sweep
+
+    # Its folder, which may be named by the time, is settled here, so that it is known before and after.
+    config = compose_sweep(overrides)
+    given = any(line.startswith("hydra.sweep.dir=") for line in overrides)
+    sys.argv += [] if given else [f"hydra.sweep.dir='{config.hydra.sweep.dir}'"]
+    run_sweep(overrides, config, start)
 
 
 def _job(config: DictConfig) -> float | None:
     """`train`, with the failures that have a plain reason said in one line; their tracebacks are in `status.json`."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        from hqcnn_lab.multirun import run_job
+
+        return run_job(config)
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from hqcnn_lab.build import BuildError
     from hqcnn_lab.data.cache import CacheError
     from hqcnn_lab.data.datamodule import UnusableData
     from hqcnn_lab.models.classifier import TrainingDiverged
+    from hqcnn_lab.resume import continue_run
 
     try:
+        if config.resume and not is_follower() and not continue_run(config, config.paths.runs_dir):
+            with suppress(OSError):
+                Path(config.paths.output_dir).rmdir()  # Hydra has made it, and it stays empty
+            return None
         return train(config)
     except (
         *(BuildError, CacheError, ConfigError, UnusableData),
         *(MisconfigurationException, OSError, TrainingDiverged),
     ) as error:
-        message = f"error: {config.name}: {first_line(error)}"
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
-            sys.exit(message)
-        # Of a sweep, Hydra prints the first failure only, and that at the end.
-        print(message, file=sys.stderr, flush=True)
-        raise CompactHydraException(message) from None
+        sys.exit(f"error: {config.name}: {first_line(error)}")
 
 
 def train(config: DictConfig) -> float | None:
@@ -62,10 +87,16 @@ def train(config: DictConfig) -> float | None:
     """
     import lightning.pytorch as pl
 
-    from hqcnn_lab.record import RunRecord
+    from hqcnn_lab.record import FollowerRecord, RunRecord
+    from hqcnn_lab.tracking import finish_wandb
 
     _quiet_libraries()
-    record = RunRecord(config.paths.output_dir)
+    if is_follower():
+        record: RunRecord = FollowerRecord(config.paths.output_dir)
+        config.ckpt_path = record.ckpt_path()
+        follow()
+    else:
+        record = RunRecord(config.paths.output_dir)
     failed = True
     try:
         check(config)
@@ -79,15 +110,18 @@ def train(config: DictConfig) -> float | None:
         record.fail(error)
         raise
     finally:
-        _finish_wandb(failed)
+        finish_wandb(failed)
 
 
 def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
-    from lightning.pytorch.loggers import CSVLogger, WandbLogger
+    from lightning.pytorch.loggers import CSVLogger
 
     from hqcnn_lab.build import build
+    from hqcnn_lab.callbacks import ResumeState, StopCheckpoint
+    from hqcnn_lab.checkpoint_io import WholeFileIO
     from hqcnn_lab.models import ImageClassifier
     from hqcnn_lab.summary import about_split, after_fit, after_test, print_result
+    from hqcnn_lab.tracking import make_loggers, mirror_test
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
     data = build(plain["dataset"])
@@ -109,59 +143,36 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
         image_size=plain["dataset"]["image_size"],
         label_smoothing=plain["label_smoothing"],
     )
-    loggers = [CSVLogger(record.folder, name="", version="")]
-    for spec in filter(None, plain["logger"].values()):
-        logger = build(spec)
-        if isinstance(logger, WandbLogger):
-            logger._wandb_init.pop("anonymous", None)  # Lightning passes it on unasked, and W&B warns of it
-        logger.log_hyperparams(plain)
-        loggers.append(logger)
+    loggers = [CSVLogger(record.folder, name="", version=""), *make_loggers(plain, data.split_name)]
     callbacks = [build(spec) for spec in plain["callbacks"].values() if spec]
-    trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers)
+    callbacks += [ResumeState(), StopCheckpoint(record.folder / "checkpoints")]
+    # Samplers here know of several processes; Lightning's own would show some test images twice.
+    parts = {"plugins": [WholeFileIO()], "use_distributed_sampler": False}
+    trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers, **parts)
     trainer.fit(model, datamodule=data, ckpt_path=plain["ckpt_path"], weights_only=True)
     summary = about_split(data, audit) | after_fit(trainer, data)
     # After a fit the model holds the last epoch's weights, averaged where that is on.
     best = trainer.checkpoint_callback.best_model_path if plain["test_checkpoint"] == "best" else None
     trainer.test(model, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
+    if not trainer.is_global_zero:
+        return summary
     summary |= after_test(trainer, model)
     record.write_predictions(data.names, data.labels, list(data.classes), model.predictions)
-    _mirror_summary(loggers, summary)
-    if plain["figures"]:
-        _draw_figures(record, loggers)
+    figures = _draw_figures(record) if plain["figures"] else {}
+    mirror_test(loggers, summary, figures, data, model, plain["logger"].get("images", 0))
     print_result(summary, record.folder)
     return summary
 
 
-def _mirror_summary(loggers: list[Any], summary: dict[str, Any]) -> None:
-    from lightning.pytorch.loggers import WandbLogger
-
-    for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update({k: v for k, v in summary.items() if isinstance(v, int | float)})
-
-
-def _draw_figures(record: Any, loggers: list[Any]) -> None:
-    """`figures/*.png`, and W&B's copies; a run that is trained and tested is not lost for want of a picture."""
-    from lightning.pytorch.loggers import WandbLogger
-
+def _draw_figures(record: Any) -> dict[str, Path]:
+    """`figures/*.png`, where each is; a run that is trained and tested is not lost for want of a picture."""
     from hqcnn_lab.analysis.run_figures import run_figures
 
     try:
-        paths = {name: record.write_figure(name, figure) for name, figure in run_figures(record.folder).items()}
-        for logger in loggers:
-            if isinstance(logger, WandbLogger):
-                import wandb
-
-                logger.experiment.log({f"figures/{name}": wandb.Image(str(path)) for name, path in paths.items()})
+        return {name: record.write_figure(name, figure) for name, figure in run_figures(record.folder).items()}
     except Exception as error:
         print(f"figures: not drawn ({first_line(error)})", flush=True)
-
-
-def _finish_wandb(failed: bool) -> None:
-    """Close the W&B run, or the next job of a sweep would go on writing into it."""
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish(exit_code=int(failed))
+        return {}
 
 
 def _quiet_libraries() -> None:

@@ -60,6 +60,19 @@ def kaggle_root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on a small Kaggle tree: `brain`, 6 files a class in each half, beside it. Not to be changed."""
+    from hqcnn_lab.train import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    write_kaggle_tree(folder / "brain", 6)
+    data = ["dataset=kaggle", f"dataset.root={folder}/brain", f"paths.cache_dir={folder}/cache", "dataset.workers=1"]
+    run = ["logger=none", "trainer.max_epochs=2", "name=tiny", "optim.lr=0.1", f"paths.output_dir={folder}/run"]
+    train(compose([*TINY, *data, *run]))
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
 def real_kaggle_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real Kaggle images, unpacked; skips where they are not at hand (they are not part of this repository)."""
     archive = SHARED / "kaggle-brain-mri-128.tar"

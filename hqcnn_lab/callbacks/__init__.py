@@ -6,6 +6,8 @@ from hqcnn_lab.callbacks.epoch_seed import EpochSeed
 from hqcnn_lab.callbacks.gradient_variance import GradientVariance
 from hqcnn_lab.callbacks.optimizer_state import OptimizerState
 from hqcnn_lab.callbacks.progress import Progress
+from hqcnn_lab.callbacks.resume_state import ResumeState
+from hqcnn_lab.callbacks.stop_checkpoint import StopCheckpoint
 from hqcnn_lab.callbacks.weight_average import WeightAverage
 
 __all__ = [
@@ -15,5 +17,7 @@ __all__ = [
     "GradientVariance",
     "OptimizerState",
     "Progress",
+    "ResumeState",
+    "StopCheckpoint",
     "WeightAverage",
 ]

@@ -6,6 +6,8 @@ from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from hqcnn_lab.distributed import is_follower
+
 
 class BestCheckpoint(ModelCheckpoint):
     """`best.ckpt`: the epoch whose monitored validation metric was highest.
@@ -28,9 +30,10 @@ class BestCheckpoint(ModelCheckpoint):
         before = Path(state_dict["best_model_path"])
         if state_dict["dirpath"] != self.dirpath and before.is_file():
             here = Path(str(self.dirpath)) / before.name
-            here.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(before, here.with_suffix(".part"))
-            here.with_suffix(".part").replace(here)
+            if not is_follower():
+                here.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(before, here.with_suffix(".part"))
+                here.with_suffix(".part").replace(here)
             best = {str(here): state_dict["best_model_score"]}
             paths = {"dirpath": self.dirpath, "best_model_path": str(here), "kth_best_model_path": str(here)}
             state_dict = state_dict | paths | {"best_k_models": best, "last_model_path": ""}

@@ -20,10 +20,17 @@ class Convergence(pl.Callback):
         self.best = [0.0, 0]  # accuracy, epochs
         self.seconds = 0.0
         self._epoch_seconds: list[float] = []
-        self._since = 0.0
+        self._before = 0.0  # seconds of this epoch before an interruption
+        self._since: float | None = None  # None: between epochs
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._since = time.perf_counter() - self._before  # counts where an epoch is resumed, which has no start
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._since = time.perf_counter()
+
+    def _epoch_so_far(self) -> float:
+        return 0.0 if self._since is None else time.perf_counter() - self._since
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         accuracy = trainer.callback_metrics.get("val/accuracy")
@@ -32,14 +39,15 @@ class Convergence(pl.Callback):
         epochs, accuracy = trainer.current_epoch + 1, float(accuracy)
         if accuracy > self.best[0]:
             self.best = [accuracy, epochs]
-        seconds = self.seconds + time.perf_counter() - self._since
+        seconds = self.seconds + self._epoch_so_far()
         for level in self.levels:
             if accuracy >= level:
                 self.reached.setdefault(f"{100 * level:g}", [epochs, trainer.global_step, seconds])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._epoch_seconds.append(time.perf_counter() - self._since)
+        self._epoch_seconds.append(self._epoch_so_far())
         self.seconds += self._epoch_seconds[-1]
+        self._since = None
 
     def summary(self) -> dict[str, float | int | None]:
         """Flat keys for the run's summary."""
@@ -53,7 +61,8 @@ class Convergence(pl.Callback):
         return values | {"seconds/training": self.seconds}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"reached": self.reached, "best": self.best, "seconds": self.seconds}
+        return {"reached": self.reached, "best": self.best, "seconds": self.seconds, "epoch": self._epoch_so_far()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.reached, self.best, self.seconds = state["reached"], state["best"], state["seconds"]
+        self._before = state.get("epoch", 0.0)

@@ -21,6 +21,9 @@ class GradientVariance(pl.Callback):
     def __init__(self) -> None:
         self._last_step = 0
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._last_step = trainer.global_step
+
     # After the step, where gradients still lie: Lightning clips them only after its `on_before_optimizer_step`.
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

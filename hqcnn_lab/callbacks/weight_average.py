@@ -32,3 +32,7 @@ class WeightAverage(WeightAveraging):
         # Lightning calls this for `test(ckpt_path=...)` too, and would put the raw weights back over the averaged ones.
         if trainer.state.fn == "fit":
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Also where nothing was left to train, and no training has ended: a run that is resumed for its test.
+        self._copy_average_to_current(pl_module)

@@ -42,17 +42,26 @@ class EpochShuffle(Sampler[int]):
     """A permutation that depends on the seed and the epoch alone: a resumed run sees what an uninterrupted one saw.
 
     The epoch is asked for when an iterator starts: Lightning makes the first iterator after a resume before it tells
-    samplers the epoch.
+    samplers the epoch. Of `world_size` processes each gets its share of the permutation, taking turns, so that batch
+    for batch they see together what one process would; the shares are equally long. `start` positions are left out of
+    the next iterator alone.
     """
 
-    def __init__(self, length: int, seed: int, epoch: Callable[[], int]) -> None:
+    def __init__(self, length: int, seed: int, epoch: Callable[[], int], rank: int = 0, world_size: int = 1) -> None:
         self.length, self.seed, self.epoch = length, seed, epoch
+        self.rank, self.world_size, self.start = rank, world_size, 0
 
     def __len__(self) -> int:
-        return self.length
+        return self.length // self.world_size
 
     def __iter__(self) -> Iterator[int]:
-        return iter(np.random.default_rng([self.seed, self.epoch()]).permutation(self.length).tolist())
+        start, self.start = self.start, 0
+        order = self._order(np.random.default_rng([self.seed, self.epoch()]))
+        mine = order[self.rank :: self.world_size][: len(self)]
+        return iter(mine[start:].tolist())
+
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.permutation(self.length)
 
 
 class BalancedShuffle(EpochShuffle):
@@ -62,16 +71,39 @@ class BalancedShuffle(EpochShuffle):
     divide the length, the first classes have one image more.
     """
 
-    def __init__(self, labels: np.ndarray, seed: int, epoch: Callable[[], int]) -> None:
-        super().__init__(len(labels), seed, epoch)
+    def __init__(self, labels: np.ndarray, *args: Any) -> None:
+        super().__init__(len(labels), *args)
         self.members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
 
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self.seed, self.epoch()])
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
         n = math.ceil(self.length / len(self.members))
         rounds = [np.tile(members, (math.ceil(n / len(members)), 1)) for members in self.members]
         columns = [rng.permuted(members, axis=1).ravel()[:n] for members in rounds]
-        return iter(rng.permutation(np.stack(columns, axis=1).ravel()[: self.length]).tolist())
+        return rng.permutation(np.stack(columns, axis=1).ravel()[: self.length])
+
+
+class ResumableLoader(DataLoader):
+    """Tells Lightning how many batches of the epoch it has given, for a checkpoint, and goes on after as many."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        self._n_given, self._n_before = self._n_before, 0
+        for batch in super().__iter__():
+            self._n_given += 1
+            yield batch
+
+    _n_given = _n_before = 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"batches": self._n_given, "batch_size": self.batch_size}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        if state["batch_size"] != self.batch_size:
+            raise UnusableData(
+                f"dataset.batch_size={self.batch_size}: the checkpoint was made within an epoch of batches of "
+                f"{state['batch_size']}; ask for the same again"
+            )
+        self._n_before = state["batches"]
+        self.sampler.start = self._n_before * self.batch_size
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -160,15 +192,16 @@ class ImageDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Shuffled by `(seed, epoch)`; a last batch that is not full is left out, unless it is the only one."""
         dataset = ArrayDataset(self.images, self.labels, self.split.train)
+        order = (self.seed, self._epoch, *self._place())
         if self.balance == "sampler":
-            shuffle = BalancedShuffle(self.labels[self.split.train], self.seed, self._epoch)
+            shuffle = BalancedShuffle(self.labels[self.split.train], *order)
         else:
-            shuffle = EpochShuffle(len(dataset), self.seed, self._epoch)
-        return DataLoader(
+            shuffle = EpochShuffle(len(dataset), *order)
+        return ResumableLoader(
             dataset,
             self.batch_size,
             sampler=shuffle,
-            drop_last=len(dataset) >= self.batch_size,
+            drop_last=len(shuffle) >= self.batch_size,
             collate_fn=_as_it_is,
             # A loader draws a number for each iterator it makes; from torch's global generator, that would shift the
             # augmentation.
@@ -178,15 +211,20 @@ class ImageDataModule(pl.LightningDataModule):
     def _epoch(self) -> int:
         return self.trainer.current_epoch if self.trainer else 0
 
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
     def val_dataloader(self) -> DataLoader:
-        """In order."""
+        """In order; of several processes each takes every so manieth image, and no image is seen twice."""
         return self._in_order(self.split.val)
 
     def test_dataloader(self) -> DataLoader:
-        """In order."""
+        """As `val_dataloader`."""
         return self._in_order(self.split.test)
 
     def _in_order(self, indices: np.ndarray) -> DataLoader:
+        rank, world_size = self._place()
+        indices = indices[rank::world_size]
         return DataLoader(ArrayDataset(self.images, self.labels, indices), 4 * self.batch_size, collate_fn=_as_it_is)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

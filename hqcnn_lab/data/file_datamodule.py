@@ -13,7 +13,7 @@ from hqcnn_lab.data.cache import CachedImages, File, Reader, decode
 from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
 from hqcnn_lab.data.duplicates import Twins, find_twins, group_twins
 from hqcnn_lab.data.manifest import load_salt, pseudonym, read_manifest, split_from_manifest
-from hqcnn_lab.data.series import ImageRecord
+from hqcnn_lab.data.series import ImageRecord, as_text
 from hqcnn_lab.data.split import Split, cut
 
 N_LISTED = 20  # files that could not be read
@@ -160,11 +160,6 @@ class FileDataModule(ImageDataModule):
         lines += [f"skipped {name}: {reason}" for name, reason in self.skipped_files[:N_LISTED]]
         n_more = len(self.skipped_files) - N_LISTED
         return [as_text(line) for line in lines] + [f"skipped {n_more} files more"] * (n_more > 0)
-
-
-def as_text(file: str) -> str:
-    """A file's name for people: it may be bytes that are no text."""
-    return file.encode("utf-8", "backslashreplace").decode()
 
 
 def _find_twins(cached: CachedImages) -> Twins:

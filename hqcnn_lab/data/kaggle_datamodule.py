@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from hqcnn_lab.data.cache import File, Reader
-from hqcnn_lab.data.file_datamodule import FileDataModule, as_text
+from hqcnn_lab.data.file_datamodule import FileDataModule
 from hqcnn_lab.data.layout import PUBLISHED, find_images
-from hqcnn_lab.data.series import ImageRecord, read_pictures, recipe
+from hqcnn_lab.data.series import ImageRecord, as_text, read_pictures, recipe
 
 _FILES_A_TASK = 32
 

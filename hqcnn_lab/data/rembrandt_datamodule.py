@@ -8,10 +8,10 @@ import numpy as np
 from hqcnn_lab.data.cache import File, Reader
 from hqcnn_lab.data.clinical import CLASSES, Diagnosis, read_clinical
 from hqcnn_lab.data.datamodule import UnusableData
-from hqcnn_lab.data.file_datamodule import FileDataModule, as_text
+from hqcnn_lab.data.file_datamodule import FileDataModule
 from hqcnn_lab.data.manifest import pseudonym
 from hqcnn_lab.data.rembrandt_layout import Folder, find_folders, missing_files, read_metadata
-from hqcnn_lab.data.series import ImageRecord, read_series, recipe
+from hqcnn_lab.data.series import ImageRecord, as_text, read_series, recipe
 
 
 class RembrandtDataModule(FileDataModule):

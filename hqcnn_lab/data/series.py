@@ -135,6 +135,11 @@ def read_picture(root: Path, name: str, size: int) -> Decoded:
     return Decoded(records, _stack(images, size), [], [])
 
 
+def as_text(file: str) -> str:
+    """A file's name for people: it may be bytes that are no text."""
+    return file.encode("utf-8", "backslashreplace").decode()
+
+
 def _read_ahead(root: Path, names: list[str]) -> None:
     """Ask the system for files that are read next, where it can be asked: a disk is read while others are decoded."""
     if hasattr(os, "posix_fadvise"):

@@ -7,7 +7,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassAUROC,
@@ -17,6 +17,7 @@ from torchmetrics.classification import (
 )
 
 from hqcnn_lab.build import build
+from hqcnn_lab.distributed import gather
 from hqcnn_lab.optim import parameter_groups
 
 
@@ -64,6 +65,8 @@ class ImageClassifier(pl.LightningModule):
         )
         # No buffer: a weight average would average it, and a checkpoint keep it.
         self.class_weights: Tensor | None = None
+        # Metrics, not numbers for Lightning to average: a checkpoint within an epoch keeps them (`ResumeState`).
+        self.train_loss = MeanMetric(nan_strategy="disable")
         self.train_accuracy = MulticlassAccuracy(n, average="micro")
         self.scores = torch.nn.ModuleDict({"val_scores": scores.clone(), "test_scores": scores.clone()})
         self.predictions: dict[str, Tensor] = {}
@@ -96,8 +99,8 @@ class ImageClassifier(pl.LightningModule):
         logits = self(batch["image"]).float()
         loss = self._training_loss(logits, batch)
         self.train_accuracy(logits.detach(), batch["label"])
-        # sync_dist: every process of a distributed run logs the mean over all of them.
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, sync_dist=True)
+        self.train_loss.update(loss.detach())
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True, prog_bar=True)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
 
@@ -133,15 +136,33 @@ class ImageClassifier(pl.LightningModule):
         logits = self(batch["image"]).float()
         probabilities = logits.softmax(-1)
         self.scores[f"{part}_scores"].update(probabilities, batch["label"])
-        self.log(f"{part}/loss", F.cross_entropy(logits, batch["label"]), batch_size=len(logits), sync_dist=True)
+        # A float: of several processes Lightning takes the mean of their counts, and would round that of whole numbers.
+        n_images: Any = float(len(logits))
+        self.log(f"{part}/loss", F.cross_entropy(logits, batch["label"]), batch_size=n_images, sync_dist=True)
         return probabilities
+
+    def on_validation_epoch_start(self) -> None:
+        self._share_buffers()
+
+    def on_test_epoch_start(self) -> None:
+        self._share_buffers()
+
+    def _share_buffers(self) -> None:
+        """Of several processes, each has normalized its own batches: all judge the network of the first."""
+        if self.trainer.world_size > 1:
+            for buffer in self.net.buffers():
+                buffer.copy_(self.trainer.strategy.broadcast(buffer))
 
     def on_validation_epoch_end(self) -> None:
         self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
         self.confusion_matrix = self._log_scores("test").cpu()
-        index, probabilities = (torch.cat(column).cpu() for column in zip(*self._outputs, strict=True))
+        mine = [torch.cat(column).cpu() for column in zip(*self._outputs, strict=True)]
+        shares = gather(mine)
+        # Of several processes, each has had every so manieth image.
+        turns = torch.cat([rank + len(shares) * torch.arange(len(share[0])) for rank, share in enumerate(shares)])
+        index, probabilities = (torch.cat(column)[turns.argsort()] for column in zip(*shares, strict=True))
         self.predictions = {"index": index, "probabilities": probabilities}
         self._outputs.clear()
 
@@ -150,9 +171,9 @@ class ImageClassifier(pl.LightningModule):
         self.scores[f"{part}_scores"].reset()
         confusion_matrix = scores.pop("confusion_matrix")
         for name, recall in zip(self.hparams.classes, scores.pop("recall"), strict=True):
-            self.log(f"{part}/recall/{name}", recall)
+            self.log(f"{part}/recall/{name}", recall, sync_dist=True)  # equal in all processes by now
         for name, value in scores.items():
-            self.log(f"{part}/{name}", value, prog_bar=name == "accuracy")
+            self.log(f"{part}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
         return confusion_matrix
 
     def configure_optimizers(self) -> Any:

@@ -1,0 +1,70 @@
+"""Scores of one network on one set of images, from its logits."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hqcnn_lab.analysis.bootstrap import bootstrap_accuracy
+from hqcnn_lab.analysis.calibration import fit_temperature, reliability
+from hqcnn_lab.analysis.interval import wilson_interval
+
+
+def classification_scores(
+    logits: Tensor, labels: Tensor, classes: Sequence[str], groups: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Accuracy with two intervals, macro F1, AUROC, loss, and each class's recall, precision and F1; flat keys.
+
+    `logits` `[N, n_classes]`, `labels` `[N]`, every class among them; `groups` `[N]` as in `bootstrap_accuracy`. A
+    class that is never predicted has precision 0.
+    """
+    from torchmetrics.functional.classification import multiclass_auroc, multiclass_confusion_matrix
+
+    n = len(classes)
+    confusion = multiclass_confusion_matrix(logits, labels, n).numpy()
+    hits, predicted = confusion.diagonal(), confusion.sum(0)
+    recall = hits / confusion.sum(1)
+    precision = hits / np.maximum(predicted, 1)
+    f1 = 2 * hits / (confusion.sum(1) + predicted)
+    correct = (logits.argmax(1) == labels).numpy()
+    n_groups = len(labels) if groups is None else len(set(groups.tolist()))
+    drawn = bootstrap_accuracy(correct, groups) if n_groups > 1 else None  # of one group nothing can be drawn
+    return {
+        "accuracy": float(correct.mean()),
+        "accuracy_bootstrap": None if drawn is None else [drawn.low, drawn.high],
+        "accuracy_wilson": list(wilson_interval(int(correct.sum()), len(correct))),
+        "groups": None if groups is None else n_groups,
+        "macro_f1": float(f1.mean()),
+        "auroc": float(multiclass_auroc(logits.softmax(1), labels, n)),
+        "loss": float(F.cross_entropy(logits, labels)),
+        **{f"recall/{name}": float(value) for name, value in zip(classes, recall, strict=True)},
+        **{f"precision/{name}": float(value) for name, value in zip(classes, precision, strict=True)},
+        **{f"f1/{name}": float(value) for name, value in zip(classes, f1, strict=True)},
+        "confusion_matrix": confusion.tolist(),
+    }
+
+
+def calibration_scores(logits: Tensor, labels: Tensor, val_logits: Tensor, val_labels: Tensor) -> dict[str, Any]:
+    """The temperature that suits validation, and calibration error and loss on test before it and with it; flat keys.
+
+    `bins` and `bins_scaled` hold each bin's count, confidence and accuracy, null for an empty one.
+    """
+    temperature = fit_temperature(val_logits, val_labels)
+    scores: dict[str, Any] = {"temperature": temperature}
+    for suffix, scaled in (("", logits), ("_scaled", logits.double() / temperature)):
+        found = reliability(scaled.double().softmax(1).numpy(), labels.numpy())
+        scores |= {f"ece{suffix}": found.error, f"loss{suffix}": float(F.cross_entropy(scaled, labels))}
+        columns = (found.count.tolist(), found.confidence.tolist(), found.accuracy.tolist())
+        scores[f"bins{suffix}"] = [
+            {"count": count, "confidence": confidence if count else None, "accuracy": accuracy if count else None}
+            for count, confidence, accuracy in zip(*columns, strict=True)
+        ]
+    return scores
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """The share of `labels` `[N]` that `logits` `[N, n_classes]` predict."""
+    return float((torch.argmax(logits, 1) == labels).double().mean())

@@ -1,0 +1,286 @@
+"""Score a trained network beyond its accuracy: `python -m hqcnn_lab.evaluate --help`."""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from hqcnn_lab.command import read_overrides
+from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.rules import ConfigError, check_dataset, check_values, first_line
+
+if TYPE_CHECKING:
+    from hqcnn_lab.data import ImageDataModule
+    from hqcnn_lab.trained import TrainedModel
+
+DESCRIPTION = """\
+Score the network of a run on its own test images, or on those of another data set with the same classes: accuracy with
+intervals, scores by class, calibration before and with a temperature that is fitted on validation, and the accuracy
+left under noise, blur and rotation. Writes evaluation.json and figures into a new folder. What each says:
+docs/predict.md.
+
+  python -m hqcnn_lab.evaluate run=runs/…
+  python -m hqcnn_lab.evaluate run=runs/… checkpoint=best out=scores
+  python -m hqcnn_lab.evaluate run=runs/… dataset.root=/data/brain                 its data set has moved
+  python -m hqcnn_lab.evaluate run=runs/… dataset=kaggle dataset.root=/data/other  another data set's test part
+"""
+
+# Of a run's own data set these are this machine's, and no part of which images are tested.
+_LOCAL = ("_target_", "augment", "cache_dir", "seed", "workers")
+
+
+class EvaluateError(ValueError):
+    """What was asked for cannot be done; the message is one line."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Score what the command line asks for; a wrong one is answered in one line, with exit status 1."""
+    overrides = read_overrides("hqcnn_lab.evaluate", "evaluate", DESCRIPTION, argv)
+    try:
+        evaluate(overrides)
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted")
+    except (ConfigError, EvaluateError, OSError) as error:
+        sys.exit(f"error: {first_line(error)}")
+
+
+def evaluate(overrides: list[str]) -> dict[str, Any]:
+    """Do what `key=value` overrides of `conf/evaluate.yaml` say; return what `evaluation.json` holds."""
+    # Which keys dataset has, the run decides: so everything else is looked over first.
+    about_data = [line for line in overrides if line.lstrip("+~").startswith(("dataset=", "dataset."))]
+    rest = [line for line in overrides if line not in about_data]
+    check_command_line(rest, multirun=False, name="evaluate", check=_check)
+    config = compose(rest, "evaluate")
+    trained = _load(config)
+    chosen = next((line.partition("=")[2] for line in about_data if line.startswith("dataset=")), None)
+    choice = chosen or _choice_of(trained)
+    config = _with_dataset(overrides, about_data, trained, None if chosen else choice)
+    out = _out(config, trained, choice)
+    data = _open(config, trained, choice)
+    if not chosen:
+        _require_same_images(trained, data, choice)
+    result = {"dataset": choice} | _score(config, trained, data)
+    _write(out, result)
+    _print(result)
+    print(f"written to {out}", flush=True)
+    return result
+
+
+def _check(config: DictConfig) -> None:
+    check_values(config)
+    if not config.run:
+        raise ConfigError("run: not set; give a run folder, or a checkpoint file")
+
+
+def _load(config: DictConfig) -> "TrainedModel":
+    from hqcnn_lab.trained import UnusableRun, load_run
+
+    try:
+        return load_run(config.run, config.checkpoint)
+    except UnusableRun as error:
+        raise EvaluateError(f"run={config.run}: {error}") from None
+
+
+def _choice_of(trained: "TrainedModel") -> str:
+    """Which of `conf/dataset` the run was trained on."""
+    if trained.config is None:
+        raise ConfigError(f"run={trained.checkpoint}: no run's configuration is beside it; say which images: dataset=…")
+    target = trained.config["dataset"].get("_target_")
+    for path in sorted((CONFIG_DIR / "dataset").glob("*.yaml")):
+        if OmegaConf.load(path)["_target_"] == target:
+            return path.stem
+    raise ConfigError(f"dataset._target_={target}: the run's data set is none of this version; say which: dataset=…")
+
+
+def _with_dataset(overrides: list[str], about_data: list[str], trained: "TrainedModel", own: str | None) -> DictConfig:
+    """The whole configuration; with `own`, the choice of the run, its data set is the run's but for what is given."""
+    if own:
+        overrides = [f"dataset={own}", *overrides]
+    check_command_line(overrides, multirun=False, name="evaluate", check=_check)
+    config = compose(overrides, "evaluate")
+    given = {line.partition("=")[0] for line in about_data}
+    known = trained.config["dataset"] if own else {"image_size": trained.image_size}
+    for key, value in known.items():
+        if key in config.dataset and key not in _LOCAL and f"dataset.{key}" not in given:
+            config.dataset[key] = value
+    if config.dataset.image_size != trained.image_size:
+        size = config.dataset.image_size
+        raise ConfigError(f"dataset.image_size={size}: the network sees {trained.image_size} pixels; leave it out")
+    check_values(config)
+    check_dataset(config.dataset)
+    return config
+
+
+def _out(config: DictConfig, trained: "TrainedModel", choice: str) -> Path:
+    if config.out is None and trained.folder is None:
+        raise ConfigError("out=null: the checkpoint lies in no run folder; give a new folder, out=…")
+    name = f"evaluation-{choice}-{trained.checkpoint.stem}"
+    out = trained.folder / name if config.out is None else Path(config.out).expanduser()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"out={out}: is there already and not empty; nothing is ever overwritten, give another out=…")
+    return out
+
+
+def _open(config: DictConfig, trained: "TrainedModel", choice: str) -> "ImageDataModule":
+    from hqcnn_lab.build import BuildError, build
+    from hqcnn_lab.data.cache import CacheError
+    from hqcnn_lab.data.datamodule import UnusableData
+
+    try:
+        data = build(OmegaConf.to_container(config.dataset, resolve=True))
+        if list(data.classes) != trained.classes:
+            raise EvaluateError(
+                f"dataset={choice}: its classes are {', '.join(data.classes)}, those of the network "
+                f"{', '.join(trained.classes)}, in this order; they have to be the same"
+            )
+        data.prepare_data()
+        data.setup()
+    except (BuildError, CacheError, UnusableData) as error:
+        raise EvaluateError(first_line(error)) from None
+    return data
+
+
+def _require_same_images(trained: "TrainedModel", data: "ImageDataModule", choice: str) -> None:
+    from hqcnn_lab.data.manifest import manifest_hash
+
+    manifest = _manifest(trained)
+    if manifest is not None and manifest_hash(manifest) != manifest_hash(data.manifest_text()):
+        raise EvaluateError(
+            f"dataset={choice}: its images or their split are not those of the run's split_manifest.csv; "
+            f"to score others, name them: dataset={choice} and its keys"
+        )
+
+
+def _manifest(trained: "TrainedModel") -> str | None:
+    path = None if trained.folder is None else trained.folder / "split_manifest.csv"
+    return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
+
+
+def _score(config: DictConfig, trained: "TrainedModel", data: "ImageDataModule") -> dict[str, Any]:
+    import torch
+
+    from hqcnn_lab.analysis.scores import accuracy, calibration_scores, classification_scores
+    from hqcnn_lab.data.corrupt import CORRUPTIONS
+    from hqcnn_lab.data.manifest import manifest_hash
+
+    torch.manual_seed(config.seed)  # for circuits with shots or noise
+    test, val = data.split.test, data.split.val
+    images, labels = data.images[test], torch.from_numpy(data.labels[test])
+    logits = trained.logits(images)
+    groups = np.array(data.manifest_groups())[test]
+    scores = classification_scores(logits, labels, data.classes, groups if (groups != "").any() else None)
+    calibration = calibration_scores(
+        logits, labels, trained.logits(data.images[val]), torch.from_numpy(data.labels[val])
+    )
+    robustness = {}
+    for name, corrupt in CORRUPTIONS.items():
+        if amounts := [float(amount) for amount in config.robustness[name]]:
+            changed = [(a, accuracy(trained.logits(corrupt(images, a, config.seed)), labels)) for a in amounts]
+            robustness[f"robustness/{name}"] = [(0.0, scores["accuracy"]), *changed]
+    return {
+        "run": None if trained.folder is None else trained.folder.resolve().name,
+        "checkpoint": trained.checkpoint.name,
+        "epoch": trained.epoch,
+        "classes": trained.classes,
+        "split/kind": data.split_name,
+        "split/manifest": manifest_hash(data.manifest_text()),
+        "split/leak": _leak(trained, data),
+        "images/test": len(test),
+        "images/val": len(val),
+        **{f"test/{name}": value for name, value in scores.items()},
+        **{f"calibration/{name}": value for name, value in calibration.items()},
+        **robustness,
+    }
+
+
+def _leak(trained: "TrainedModel", data: "ImageDataModule") -> str | None:
+    """In one line, how far the run's training or validation saw these test images; None where it did not."""
+    from hqcnn_lab.data.duplicates import has_twin
+    from hqcnn_lab.data.manifest import read_manifest
+
+    if _manifest(trained) is None:
+        return "not known what the network was trained on: no split_manifest.csv"
+    try:
+        rows = read_manifest(trained.folder / "split_manifest.csv")
+    except ValueError as error:
+        raise EvaluateError(first_line(error)) from None
+    test, trained_on = data.split.test, {(row.content, row.frame) for row in rows if row.split != "test"}
+    seen = np.array([key in trained_on for key in zip(data.contents, data.frames, strict=True)])
+    reasons = []
+    twins = getattr(data, "twins", None)
+    met = seen if twins is None else seen | has_twin(twins, seen)
+    if n_met := int(met[test].sum()):
+        reasons.append(f"{n_met} of {len(test)} test images, or copies of them, were seen in training")
+    patients = getattr(data, "patients", np.array([""] * len(seen)))
+    tested = set(patients[test].tolist()) - {""}
+    if n_shared := len(tested & set(patients[seen].tolist())):
+        reasons.append(f"{n_shared} of {len(tested)} test patients were seen in training")
+    return ", ".join(reasons) or None
+
+
+def _write(out: Path, result: dict[str, Any]) -> None:
+    from hqcnn_lab.analysis.evaluation_figures import reliability_figure, robustness_figure
+
+    part = out.with_name(f"{out.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    (part / "evaluation.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    calibration = {k.partition("/")[2]: v for k, v in result.items() if k.startswith("calibration/")}
+    reliability_figure(calibration).savefig(part / "reliability.png", dpi=120)
+    curves = {k.partition("/")[2]: v for k, v in result.items() if k.startswith("robustness/")}
+    if curves:
+        most = max(map(sum, result["test/confusion_matrix"])) / result["images/test"]
+        robustness_figure(curves, most).savefig(part / "robustness.png", dpi=120)
+    if out.exists():
+        out.rmdir()  # empty, or it would have been refused
+    part.rename(out)
+
+
+def _print(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
+
+    def percent(key: str) -> str:
+        return f"{100 * result[key]:.2f} %"
+
+    def between(key: str) -> str:
+        return "–" if result[key] is None else "{:.1f} to {:.1f}".format(*(100 * edge for edge in result[key]))
+
+    n, groups = result["images/test"], result["test/groups"]
+    drawn = f"{groups} groups of copies or patients" if groups else "images"
+    rows = {
+        "split": f"{result['dataset']}, {result['split/kind']}",
+        "seen in training": result["split/leak"] or "no test image",
+        "accuracy": f"{percent('test/accuracy')}  ({n} images)",
+        "95 % intervals": f"{between('test/accuracy_wilson')} (Wilson); {between('test/accuracy_bootstrap')} ({drawn})",
+        "macro F1": f"{result['test/macro_f1']:.4f}",
+        "AUROC": f"{result['test/auroc']:.4f}",
+        "loss": f"{result['test/loss']:.4f}",
+        "calibration error": f"{percent('calibration/ece')}, {percent('calibration/ece_scaled')} at temperature "
+        f"{result['calibration/temperature']:.2f} (from {result['images/val']} validation images)",
+    }
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+    by_class = Table("true \\ predicted", box=None, padding=(0, 2))
+    for name in (*result["classes"], "recall", "precision", "F1"):
+        by_class.add_column(name, justify="right")
+    for name, counts in zip(result["classes"], result["test/confusion_matrix"], strict=True):
+        scores = (f"{100 * result[f'test/{score}/{name}']:.1f} %" for score in ("recall", "precision", "f1"))
+        by_class.add_row(name, *map(str, counts), *scores)
+    console.print(by_class)
+    for key in (key for key in result if key.startswith("robustness/")):
+        cells = "   ".join(f"{amount:g}: {100 * share:.1f} %" for amount, share in result[key])
+        console.print(f"  {key.partition('/')[2]:<10} {cells}")
+
+
+if __name__ == "__main__":
+    main()

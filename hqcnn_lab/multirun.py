@@ -1,0 +1,232 @@
+"""A sweep's jobs (`-m`): each in a process of its own, none done twice, whatever launcher calls them."""
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from hqcnn_lab.config import n_jobs
+from hqcnn_lab.jobs import KEPT, Ended, Job, run_jobs, state_of
+from hqcnn_lab.record import code_version
+from hqcnn_lab.sweep import digest
+
+_COLUMNS = ("job", "state", "reason", "seconds", "val/accuracy", "test/accuracy", "overrides")
+_RECENT = 50  # run folders that are looked at for how long a job takes
+
+
+def run_job(config: DictConfig) -> float | None:
+    """Train one job of a sweep into `<hydra.sweep.dir>/<name>_<digest>`; return the monitored validation metric.
+
+    The folder is named by what it computes, so that a sweep that is started again in the same `hydra.sweep.dir` finds
+    its results, also with jobs added. A result of the same code is not computed again; one of other code is refused,
+    as it cannot be overwritten. A job that failed, or was killed, is moved aside and runs again. The job has a process
+    of its own: whatever becomes of it, the launcher that called goes on with the next, and None is returned, which a
+    search takes for a failed trial.
+    """
+    hydra = HydraConfig.instance().cfg
+    folder = Path(hydra.hydra.sweep.dir).absolute() / f"{config.name}_{digest(config)}"
+    label = f"[{hydra.hydra.job.num}] {folder.name}"
+    was_there = state_of(folder) in KEPT
+    if was_there and (then := _code_of(folder)) != (now := code_version()):
+        print(f"error: {label}: {_other_code(then, now)}", file=sys.stderr, flush=True)
+        return None
+    if not was_there:
+        print(f"{label}: starts, prints to {_relative(folder)}/output.log", flush=True)
+        config.paths.output_dir = str(folder)
+        OmegaConf.resolve(config)  # in its process, Hydra's resolvers are not at hand
+        # Without the types that a launcher gives its part of the configuration: another process may not know them.
+        untyped = OmegaConf.create(OmegaConf.to_container(hydra))
+        job = Job(folder, tuple(hydra.hydra.overrides.task), (config, untyped))
+        with closing(run_jobs([job], workers=1, threads=None)) as ended:
+            reason = _reason(next(ended))
+        if reason is not None:
+            print(f"error: {label}: {reason}", file=sys.stderr, flush=True)
+            return None
+    if state_of(folder) == "diverged":
+        print(f"error: {label}: {_error(folder)}{' (was there)' if was_there else ''}", file=sys.stderr, flush=True)
+        return None
+    summary = _read_json(folder / "summary.json")
+    said = [f"{name} {100 * summary[name]:.1f} %" for name in ("val/accuracy", "test/accuracy") if name in summary]
+    print(f"{label}: {', '.join(said)}{' (was there)' if was_there else ''}", flush=True)
+    return summary.get(config.monitor)
+
+
+def _other_code(then: str, now: str) -> str:
+    return f"holds a result of other code ({then}, now {now}), which stays; choose another hydra.sweep.dir"
+
+
+def _reason(end: Ended) -> str | None:
+    """Why a job came to no result; noted in its folder where the process could not do so itself."""
+    folder = end.job.folder
+    status = _read_json(folder / "status.json")
+    if state_of(folder) in KEPT:
+        return None
+    if status.get("status") == "failed":
+        return _error(folder)
+    how = f"killed by {signal.Signals(-end.exit_code).name}" if end.exit_code < 0 else _last_line(folder / "output.log")
+    reason = how or f"ended with status {end.exit_code} and left no word; is the disk full?"
+    with suppress(OSError):
+        scratch = folder / "status.json.part"
+        scratch.write_text(json.dumps(status | {"status": "failed", "error": reason}, indent=2))
+        scratch.replace(folder / "status.json")
+    return reason
+
+
+def _error(folder: Path) -> str:
+    return " ".join(_read_json(folder / "status.json").get("error", "ended without a word").split())
+
+
+def run_sweep(overrides: Sequence[str], config: DictConfig, start: Callable[[], None]) -> None:
+    """Say what is about to run, run it, and leave `jobs.csv` in the sweep's folder, however it ends.
+
+    `config` is the first job's with its `hydra` part, `start` hands over to Hydra. Exits with status 1 where a job has
+    come to no result.
+    """
+    folder = Path(config.hydra.sweep.dir).absolute()
+    folder.mkdir(parents=True, exist_ok=True)  # a search keeps its trials there
+    _print_plan(overrides, config, folder)
+    try:
+        start()
+    finally:
+        states = _write_summary(folder)
+        if not states or not states <= set(KEPT):
+            again = [line for line in overrides if not line.startswith("hydra.sweep.dir=")]
+            command = shlex.join([*again, f"hydra.sweep.dir={_relative(folder)}"])
+            print(f"to run what is missing: python -m hqcnn_lab.train -m {command}", flush=True)
+    if states != {"finished"}:
+        sys.exit(1)
+
+
+def _print_plan(overrides: Sequence[str], config: DictConfig, folder: Path) -> None:
+    n, workers = n_jobs(overrides, config), _workers(config)
+    done = sum(row["state"] in KEPT for row in _job_rows(folder))
+    text = f"sweep: {n} jobs, {workers} at a time, into {_relative(folder)}"
+    if done:
+        text += f"; it holds {done} results, which are kept"
+    seconds = _seconds_of_last(config)
+    if seconds is not None and n > done:
+        text += f"; about {_duration(seconds * -(-(n - done) // workers))}, by the last run of the kind"
+    print(text, flush=True)
+
+
+def _workers(config: DictConfig) -> int:
+    launcher = config.hydra.launcher
+    if "n_jobs" not in launcher:
+        return int(launcher.get("array_parallelism") or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if launcher.n_jobs < 0 else launcher.n_jobs
+
+
+def _seconds_of_last(config: DictConfig) -> float | None:
+    """How long the newest finished run with this network and data took, if there is one."""
+    folders = [p.parent for d in ("runs_dir", "sweeps_dir") for p in _status_files(Path(config.paths[d]))]
+    wanted = [OmegaConf.select(config, key) for key in ("dataset._target_", "model._target_", "trainer.max_epochs")]
+    for folder in sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True)[:_RECENT]:
+        status = _read_json(folder / "status.json")
+        if status.get("status") != "finished":
+            continue
+        with suppress(Exception):  # another run's folder, perhaps half written: it need not be readable
+            run = OmegaConf.load(folder / "config.yaml")
+            keys = ("dataset._target_", "model._target_", "trainer.max_epochs")
+            if [OmegaConf.select(run, key) for key in keys] == wanted:
+                return _seconds(status)
+    return None
+
+
+def _status_files(folder: Path) -> list[Path]:
+    return [*folder.glob("*/status.json"), *folder.glob("*/*/status.json")]
+
+
+def _job_rows(folder: Path) -> list[dict[str, Any]]:
+    """A sweep's jobs as they are now, a row each, by name."""
+    rows, now = [], code_version()
+    for job in sorted(path.parent for path in folder.glob("*/output.log")):
+        if re.search(r"\.(failed|interrupted)-\d+$", job.name):
+            continue  # an earlier attempt
+        state, status, summary = state_of(job), _read_json(job / "status.json"), _read_json(job / "summary.json")
+        reason = "" if state == "finished" else _error(job)
+        if state in KEPT and (then := _code_of(job)) != now:
+            state, reason = "refused", _other_code(then, now)
+        row = {"job": job.name, "state": state, "reason": reason, "seconds": _seconds(status)}
+        row |= {name: summary.get(name) for name in ("val/accuracy", "test/accuracy")}
+        row["overrides"] = " ".join(_read_json(job / "environment.json").get("overrides") or [])
+        rows.append(row)
+    return rows
+
+
+def _write_summary(folder: Path) -> set[str]:
+    """`jobs.csv`, and what is in it in a few words; returns the states that jobs are in."""
+    rows = _job_rows(folder)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    try:
+        scratch = folder / f"jobs.csv.{os.getpid()}.part"
+        scratch.write_text(text.getvalue(), encoding="utf-8")
+        scratch.replace(folder / "jobs.csv")
+    except OSError as error:
+        print(f"error: {folder / 'jobs.csv'}: not written ({error.strerror})", file=sys.stderr)
+    counts = Counter(row["state"] for row in rows)
+    said = ", ".join(f"{n} {state}" for state, n in counts.most_common()) or "no job"
+    print(f"sweep: {said}; table in {_relative(folder / 'jobs.csv')}", flush=True)
+    for row in rows:
+        if row["state"] != "finished":
+            print(f"  {row['state']}: {row['job']}: {row['reason']}", flush=True)
+    return set(counts)
+
+
+def _code_of(folder: Path) -> str:
+    return _read_json(folder / "environment.json").get("code") or "unknown"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):  # absent, or torn by a kill
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _last_line(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip().rpartition("\n")[2]
+    except OSError:
+        return ""
+
+
+def _seconds(status: dict[str, Any]) -> float | None:
+    try:
+        times = [datetime.fromisoformat(status[name]) for name in ("started", "ended")]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (times[1] - times[0]).total_seconds()
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+def _relative(path: Path) -> str:
+    with suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

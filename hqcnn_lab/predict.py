@@ -1,0 +1,182 @@
+"""Classify images, or DICOM files, with a trained network: `python -m hqcnn_lab.predict --help`."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from hqcnn_lab.command import read_overrides
+from hqcnn_lab.config import check_command_line, compose
+from hqcnn_lab.rules import ConfigError, check_values, first_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hqcnn_lab.data.inputs import Inputs
+    from hqcnn_lab.trained import TrainedModel
+
+DESCRIPTION = """\
+Classify an image, a DICOM file, or all of a folder, with the network of a run: the probability of each class, and on
+request where the network looks. Images are read as in training, so a test image gets what the run's predictions.csv
+has for it. Files that cannot be read are named and passed over. Not a diagnosis: docs/predict.md.
+
+  python -m hqcnn_lab.predict run=runs/… input=scan.dcm
+  python -m hqcnn_lab.predict run=runs/… input=folder out=answers.csv          or answers.json
+  python -m hqcnn_lab.predict run=runs/… input=scan.png out=answer.json explain=true
+  python -m hqcnn_lab.predict run=runs/…/checkpoints/best.ckpt input=scan.dcm
+"""
+
+N_SHOWN = 40  # images, on the terminal
+EXPLAINED = 32  # images at a time
+
+
+class PredictError(ValueError):
+    """What was asked for cannot be done; the message is one line."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Predict what the command line asks for; a wrong one is answered in one line, with exit status 1."""
+    overrides = read_overrides("hqcnn_lab.predict", "predict", DESCRIPTION, argv)
+    try:
+        check_command_line(overrides, multirun=False, name="predict", check=_check)
+        predict(compose(overrides, "predict"))
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted")
+    except (ConfigError, OSError, PredictError) as error:
+        sys.exit(f"error: {first_line(error)}")
+
+
+def _check(config: DictConfig) -> None:
+    check_values(config)
+    if not config.run:
+        raise ConfigError("run: not set; give a run folder, or a checkpoint file")
+    if not config.input:
+        raise ConfigError("input: not set; give an image, a DICOM file, or a folder of them")
+    if config.explain and config.out is None:
+        raise ConfigError("explain=true: the pictures go beside a file; give out=…")
+    if config.out is not None:
+        out = Path(config.out).expanduser()
+        if out.suffix not in (".csv", ".json"):
+            raise ConfigError(f"out={config.out}: must be a file that ends in .csv or .json")
+        for path in (out, _pictures(out)) if config.explain else (out,):
+            if path.exists():
+                raise ConfigError(f"out={config.out}: {path.name} is there already, and nothing is ever overwritten")
+
+
+def _pictures(out: Path) -> Path:
+    return out.with_name(f"{out.stem}_explained")
+
+
+def predict(config: DictConfig) -> None:
+    """Print, and write, what the network makes of `config.input`."""
+    import torch
+
+    from hqcnn_lab.data.inputs import read_inputs
+    from hqcnn_lab.trained import UnusableRun, load_run
+
+    try:
+        trained = load_run(config.run, config.checkpoint)
+    except UnusableRun as error:
+        raise PredictError(f"run={config.run}: {error}") from None
+    try:
+        inputs = read_inputs(config.input, trained.image_size, trained.by_series)
+    except ValueError as error:
+        raise PredictError(f"input={config.input}: {error}") from None
+    if not inputs.names:
+        first = ": ".join(inputs.skipped[0])
+        raise PredictError(
+            f"input={config.input}: no image can be read, {len(inputs.skipped)} skipped, such as {first}"
+        )
+    for name, reason in inputs.skipped:
+        print(f"skipped {name}: {reason}", file=sys.stderr, flush=True)
+    torch.manual_seed(0)  # for circuits with shots or noise
+    probabilities = trained.logits(inputs.images).softmax(1)
+    _print(trained, inputs, probabilities)
+    if config.out is None:
+        return
+    out = Path(config.out).expanduser()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    text = _as_json if out.suffix == ".json" else _as_csv
+    if config.explain:
+        _explain(_pictures(out), trained, inputs, probabilities)
+    scratch = out.with_name(f"{out.name}.part")
+    scratch.write_text(text(trained, inputs, probabilities), encoding="utf-8")
+    scratch.replace(out)
+    print(f"written to {out}" + (f" and {_pictures(out)}" if config.explain else ""))
+
+
+def _print(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("file", "prediction", box=None, pad_edge=False)
+    for name in trained.classes:
+        table.add_column(Text(name), justify="right", no_wrap=True)
+    for name, row in list(zip(inputs.names, probabilities, strict=True))[:N_SHOWN]:
+        best = int(row.argmax())
+        cells = [Text(f"{100 * p:.1f} %", style="bold" if i == best else "") for i, p in enumerate(row.tolist())]
+        table.add_row(Text(name, overflow="fold"), Text(trained.classes[best], style="bold"), *cells)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    if len(inputs.names) > N_SHOWN:
+        print(f"and {len(inputs.names) - N_SHOWN} images more: out=… keeps them all")
+    sys.stdout.flush()
+
+
+def _as_csv(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor") -> str:
+    """As a run's predictions.csv, which knows a label besides."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "prediction", *(f"p/{name}" for name in trained.classes)])
+    for name, row in zip(inputs.names, probabilities, strict=True):
+        writer.writerow([name, trained.classes[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())])
+    return text.getvalue()
+
+
+def _as_json(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor") -> str:
+    images: list[dict[str, Any]] = [
+        {
+            "file": name,
+            "prediction": trained.classes[int(row.argmax())],
+            "probabilities": {c: round(p, 6) for c, p in zip(trained.classes, row.tolist(), strict=True)},
+        }
+        for name, row in zip(inputs.names, probabilities, strict=True)
+    ]
+    skipped = [{"file": name, "reason": reason} for name, reason in inputs.skipped]
+    about = {"checkpoint": trained.checkpoint.name, "epoch": trained.epoch, "classes": trained.classes}
+    return json.dumps(about | {"images": images, "skipped": skipped}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor") -> None:
+    """A picture for each image, of what speaks for the class it is taken for."""
+    import torch
+
+    from hqcnn_lab.analysis.heat_maps import heat_map_figure
+    from hqcnn_lab.explain import grad_cam, occlusion
+
+    scratch = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    classes = probabilities.argmax(1)
+    for index in torch.arange(len(classes)).split(EXPLAINED):
+        images = torch.from_numpy(inputs.images[index.numpy()]).float().unsqueeze(1).to(trained.device)
+        chosen = classes[index].to(trained.device)
+        side = max(trained.image_size // 8, 2)  # the square that covers
+        cams = grad_cam(trained.net, images, chosen)
+        falls = occlusion(trained.net, images, chosen, patch=side, stride=side // 2)
+        for i, image, cam, fall in zip(index.tolist(), images, cams, falls, strict=True):
+            title = f"{trained.classes[classes[i]]}, {100 * probabilities[i].max():.1f} %"
+            figure = heat_map_figure(image[0].cpu().numpy(), cam.cpu().numpy(), fall.cpu().numpy(), title)
+            path = scratch / f"{inputs.names[i]}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, dpi=120)
+    scratch.rename(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""`resume=auto`: find the run of the same configuration that did not finish, and where it can be continued."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig
+
+from hqcnn_lab.jobs import KEPT, state_of
+from hqcnn_lab.rules import ConfigError
+from hqcnn_lab.sweep import digest
+
+LOCK = ".lock"  # held by the process whose run a folder is: the system lets go of it, however that ends
+
+_held: list[FileLock] = []  # for as long as this process lives
+
+
+class Place(NamedTuple):
+    """A run that stopped, and the checkpoint to go on from."""
+
+    folder: Path
+    checkpoint: Path
+    epoch: int
+    step: int
+
+
+def continue_run(config: DictConfig, runs_dir: str | Path) -> bool:
+    """Point `config.ckpt_path` at where a run of the same configuration in `runs_dir` stopped; say in a line what is
+    found. Whether there is anything to do: not where such a run has finished.
+
+    The run that is continued stays claimed while this process lives, so that no other continues it, too. Call it before
+    the new run's own folder is begun. Raises `ConfigError` where such a run is going on, or has diverged: it would
+    diverge again.
+    """
+    runs = matching_runs(runs_dir, config)
+    for run in runs:
+        if (state := state_of(run)) in KEPT:
+            if state == "finished":
+                print(f"resume=auto: nothing to do, {run} has finished", flush=True)
+                return False
+            raise ConfigError(f"resume=auto: {run} has diverged, and would again; change its settings")
+    if going_on := next((run for run in runs if is_live(run)), None):
+        raise ConfigError(f"resume=auto: {going_on} is going on right now; wait for it, or leave resume=auto out")
+    place = _newest_place(runs)
+    if place is None:
+        print(f"resume=auto: nothing to continue in {runs_dir}, starting anew", flush=True)
+        return True
+    claim = FileLock(place.folder / LOCK)
+    try:
+        claim.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError(f"resume=auto: {place.folder} is being continued by another process") from None
+    _held.append(claim)
+    config.ckpt_path = str(place.checkpoint)
+    print(
+        f"resume=auto: continuing {place.folder} from epoch {place.epoch + 1}, step {place.step} "
+        f"({place.checkpoint.name})",
+        flush=True,
+    )
+    return True
+
+
+def find_unfinished(runs_dir: str | Path, config: DictConfig) -> Path | None:
+    """The newest run in `runs_dir` that computes what `config` does and can be continued; not one that is going on."""
+    runs = [run for run in matching_runs(runs_dir, config) if state_of(run) not in KEPT and not is_live(run)]
+    place = _newest_place(runs)
+    return None if place is None else place.folder
+
+
+def matching_runs(runs_dir: str | Path, config: DictConfig) -> list[Path]:
+    """The run folders directly in `runs_dir` whose configuration computes the same thing, the newest first."""
+    wanted, found = digest(config), []
+    for path in Path(runs_dir).glob("*/environment.json"):
+        try:
+            if json.loads(path.read_text()).get("digest") == wanted:
+                started = json.loads((path.parent / "status.json").read_text())["started"]
+                found.append((started, path.stat().st_mtime_ns, path.parent))
+        except (OSError, ValueError, KeyError):  # not a run of ours, or one that is gone by now
+            continue
+    return [folder for *_, folder in sorted(found, reverse=True)]
+
+
+def is_live(run: Path) -> bool:
+    """Whether a process is at work on this run, or on one that continues it."""
+    if not (run / LOCK).exists():
+        return False
+    try:
+        with FileLock(run / LOCK).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _newest_place(runs: list[Path]) -> Place | None:
+    return next((place for run in runs for place in _places(run)), None)
+
+
+def _places(run: Path) -> Iterator[Place]:
+    """Where it can be continued from: the last epoch or batch, and if that file is torn, the best epoch."""
+    import torch
+
+    for name in ("last.ckpt", "best.ckpt"):
+        path = run / "checkpoints" / name
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+            yield Place(run, path, epoch, checkpoint["global_step"])
+        except Exception:  # whatever torch, zipfile or pickle call it: absent, truncated, or not one
+            continue

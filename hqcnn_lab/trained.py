@@ -1,0 +1,151 @@
+"""A trained network from a run folder or a checkpoint file, ready to look at images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hqcnn_lab import models
+from hqcnn_lab.build import BuildError, build, untrusted_targets
+from hqcnn_lab.data import clinical
+from hqcnn_lab.rules import first_line
+
+
+class UnusableRun(ValueError):
+    """A run or a checkpoint that no network can be taken from; the message is one line that says why."""
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What a checkpoint holds: the network in eval mode, on the GPU where there is one, and what belongs to it.
+
+    `classes` is the order of the logits. `folder` and `config` are the run folder and its configuration, both None for
+    a checkpoint that lies in none.
+    """
+
+    net: nn.Module
+    classes: list[str]
+    image_size: int
+    epoch: int
+    checkpoint: Path
+    folder: Path | None
+    config: dict[str, Any] | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.net.parameters()).device
+
+    @property
+    def by_series(self) -> bool:
+        """Whether it was trained on images scaled series by series; told by the classes, which only REMBRANDT has."""
+        return self.classes == [name.lower() for name in clinical.CLASSES]
+
+    @torch.inference_mode()
+    def logits(self, images: np.ndarray, batch_size: int = 256) -> Tensor:
+        """`[N, n_classes]` on the CPU, of images `[N, image_size, image_size]` in [0, 1]; N may be 0.
+
+        In the precision that the run was tested in; float32 where no configuration says.
+        """
+        logits = [torch.zeros(0, len(self.classes))]
+        precision = self.config["trainer"].get("precision") if self.config else None
+        dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            for start in range(0, len(images), batch_size):
+                batch = torch.tensor(images[start : start + batch_size], device=self.device)  # may be mapped from disk
+                logits.append(self.net(batch.float().unsqueeze(1)).float().cpu())
+        return torch.cat(logits)
+
+
+def load_run(path: str | Path, checkpoint: str = "last") -> TrainedModel:
+    """Load `<path>/checkpoints/<checkpoint>.ckpt` of a run folder, or `path` where it is a checkpoint itself.
+
+    The weights are those that the run was judged by: averaged, where it averaged them. Imports no Lightning. Nothing in
+    a checkpoint is run: it is read as plain data, and may name a network of this lab and no other object. Raises
+    `UnusableRun`, whose message begins with what is wrong, not with the path.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        file = path / "checkpoints" / f"{checkpoint}.ckpt"
+        if not file.is_file():
+            is_run = (path / "config.yaml").is_file()
+            raise UnusableRun(f"there is no checkpoints/{checkpoint}.ckpt in it" + ("" if is_run else ", nor a run"))
+    elif path.is_file():
+        file = path
+    else:
+        raise UnusableRun("there is no such run folder or checkpoint file")
+    content = _read(file)
+    known = content["hyper_parameters"]
+    net = _network(known)
+    try:
+        net.load_state_dict({k[4:]: v for k, v in content["state_dict"].items() if k.startswith("net.")})
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split("\n")[1:2]).strip() or first_line(error)
+        raise UnusableRun(
+            f"its weights do not fit {known['model']['_target_']} and {len(known['classes'])} classes: "
+            f"another version's, or changed ({reason[:120]})"
+        ) from None
+    if not all(torch.isfinite(weights).all() for weights in net.parameters()):
+        raise UnusableRun("its weights are not all finite numbers: the run diverged")
+    net.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    folder = file.parent.parent if file.parent.name == "checkpoints" else None
+    config = None if folder is None else _config(folder / "config.yaml")
+    return TrainedModel(
+        net,
+        list(known["classes"]),
+        known["image_size"],
+        int(content.get("epoch", -1)) + 1,
+        file,
+        folder if config is not None else None,
+        config,
+    )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        raise UnusableRun("not a checkpoint, or refused: it holds more than plain data") from None
+    except Exception as error:  # whatever torch and zipfile call it
+        raise UnusableRun(f"not a readable checkpoint, truncated or not one ({type(error).__name__})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise UnusableRun("not a checkpoint of this lab: there is no state_dict in it")
+    known = content.get("hyper_parameters")
+    wanted = {"model": dict, "classes": list, "image_size": int}
+    for key, kind in wanted.items():
+        if not isinstance(known, dict) or not isinstance(known.get(key), kind):
+            raise UnusableRun(f"not a checkpoint of this version of the lab: its hyper_parameters lack {key}")
+    if not known["classes"]:
+        raise UnusableRun("its list of classes is empty")
+    return content
+
+
+def _network(known: dict[str, Any]) -> nn.Module:
+    spec = known["model"]
+    networks = [f"hqcnn_lab.models.{name}" for name in models.__all__ if name != "ImageClassifier"]
+    for key, name in untrusted_targets(spec, "model"):
+        raise UnusableRun(f"{key}={name} is refused: a checkpoint may only name {' or '.join(networks)}")
+    if (target := spec.get("_target_")) not in networks:
+        raise UnusableRun(f"model._target_={target} is unknown: this version has {', '.join(networks)}")
+    try:
+        return build(spec, n_classes=len(known["classes"]), image_size=known["image_size"])
+    except BuildError as error:
+        raise UnusableRun(f"its network cannot be built, perhaps of another version: {first_line(error)}") from None
+
+
+def _config(path: Path) -> dict[str, Any] | None:
+    import yaml
+
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UnusableRun(f"its {path.name} cannot be read ({first_line(error)[:80]})") from None
+    if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in ("dataset", "trainer")):
+        raise UnusableRun(f"its {path.name} is not a run's configuration")
+    return config

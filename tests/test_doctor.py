@@ -1,0 +1,112 @@
+"""The doctor says what is broken and how to mend it, and nothing of whose machine it is."""
+
+import getpass
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import torch
+
+from hqcnn_lab import doctor
+from hqcnn_lab.quantum import QuantumLayer
+from hqcnn_lab.quantum.limits import ENGINES
+
+
+def states(findings: Iterable[doctor.Finding]) -> dict[str, str]:
+    return {finding.name: finding.state for finding in findings}
+
+
+def test_this_installation_is_found_whole(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    run = subprocess.run(
+        [sys.executable, "-m", "hqcnn_lab.doctor"],
+        cwd=tmp_path,
+        env={name: value for name, value in environment.items() if name != "HQCNN_CACHE"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+    assert run.stderr == ""
+    assert run.stdout.endswith("everything needed works\n")
+    assert max(map(len, run.stdout.splitlines())) <= 80
+    for word in (*ENGINES, torch.__version__, importlib.metadata.version("wandb"), "~/.cache/hqcnn_lab", "GiB free"):
+        assert word in run.stdout
+    assert platform.node() not in run.stdout.split()
+    assert getpass.getuser() not in run.stdout.replace("/", " ").split()
+    assert not list(tmp_path.iterdir())  # it looks, and leaves nothing
+
+
+def test_extras_come_from_the_installed_package() -> None:
+    names = importlib.metadata.metadata("hqcnn-lab").get_all("Provides-Extra")
+    assert list(states(doctor.extras())) == names
+
+
+def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = importlib.metadata.version
+
+    def lacking(name: str) -> str:
+        if name == "imagecodecs":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", lacking)
+    [jpeg] = [finding for finding in doctor.extras() if finding.name == "jpeg"]
+    assert jpeg == ("note", "jpeg", 'pip install "hqcnn-lab[jpeg]"  (lacks imagecodecs)')
+
+
+def test_a_missing_or_old_package_is_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requires = ["xxhash>=999", "nowhere-to-be-found>=2", 'imagecodecs>=999 ; extra == "jpeg"']
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: requires)
+    found = {finding.name: finding for finding in doctor.packages()}
+    assert found["xxhash"].state == found["nowhere-to-be-found"].state == "broken"
+    assert found["nowhere-to-be-found"].what == 'not installed; pip install "nowhere-to-be-found>=2"'
+    assert found["xxhash"].what.endswith('; pip install "xxhash>=999"')
+    assert "imagecodecs" not in found
+    for part in ("devices", "engines", "folders"):
+        monkeypatch.setattr(doctor, part, lambda: iter(()))
+    with pytest.raises(SystemExit) as error:
+        doctor.main([])
+    assert error.value.code == 1
+    assert "broken: packages: xxhash, packages: nowhere-to-be-found" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_wrong_engine_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = QuantumLayer.forward
+
+    def wrong(self: QuantumLayer, angles: torch.Tensor) -> torch.Tensor:
+        if self.engine == "folded":
+            raise RuntimeError("no memory")
+        return forward(self, angles) + 0.01 * (self.engine == "trig")
+
+    monkeypatch.setattr(QuantumLayer, "forward", wrong)
+    found = states(doctor.engines())
+    assert (found["statevector"], found["trig"], found["folded"]) == ("ok", "broken", "broken")
+
+
+def test_a_cache_that_cannot_be_written_to_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HQCNN_CACHE", str(tmp_path / "file" / "cache"))
+    found = {finding.name: finding for finding in doctor.folders()}
+    assert found["cache"].state == "broken"
+    assert "paths.cache_dir=" in found["cache"].what
+    assert found["conf"].state == "ok"
+
+
+def test_a_part_that_cannot_be_looked_over_is_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for part in ("packages", "folders", "extras"):
+        monkeypatch.setattr(doctor, part, lambda: iter(()))
+    with pytest.raises(SystemExit) as error:
+        doctor.main([])
+    assert error.value.code == 1
+    assert "broken: devices: ModuleNotFoundError, circuit engines: ModuleNotFoundError" in capsys.readouterr().out

@@ -1,0 +1,189 @@
+"""Sweeps that survive: what dies harms no other job, and the same command does what is missing and nothing twice."""
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import TINY_PHANTOM
+from test_sweep import command, jobs_of
+
+SMALL = [*TINY_PHANTOM, "trainer.max_epochs=1", "logger=none"]
+TWO_AT_A_TIME = ["hydra/launcher=cores", "hydra.launcher.n_jobs=2"]
+needs_joblib = pytest.mark.skipif(
+    importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None, reason="hqcnn-lab[joblib] is not installed"
+)
+
+LAUNCHERS = {"basic": None, "cores": "joblib", "slurm_local": "submitit", "ray_local": "ray"}
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_every_launcher_runs_two_jobs(launcher: str, tmp_path: Path) -> None:
+    plugin = LAUNCHERS[launcher]
+    if plugin and importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
+        pytest.skip(f"the extra of hydra/launcher={launcher} is not installed")
+    sweep = ["-m", "optim=adam,sgd", *SMALL, "hydra.sweep.dir=sweep", f"hydra/launcher={launcher}"]
+    run = command(*sweep, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    rows = jobs_of(tmp_path / "sweep")
+    assert [row["state"] for row in rows] == ["finished", "finished"]
+    assert {row["overrides"].split()[0] for row in rows} == {"optim=adam", "optim=sgd"}
+    again = command(*sweep, cwd=tmp_path)
+    assert again.returncode == 0
+    assert jobs_of(tmp_path / "sweep") == rows  # times and all: nothing ran again
+
+
+def sweep_of(folders: list[Path]) -> list[str]:
+    """Jobs that differ in where they keep their last checkpoint, so that a test decides which has no room."""
+    return [
+        *("-m", f"callbacks.last_checkpoint.dirpath={','.join(map(str, folders))}", *SMALL),
+        *("hydra.sweep.dir=sweep", *TWO_AT_A_TIME),
+    ]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 16 KiB, smaller than a checkpoint."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", folder], capture_output=True, check=False)
+    if mount.returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def kill_the_job_of(sweep: Path, wanted: str, starter: subprocess.Popen) -> None:
+    """Kill -9 the process of the first job that begins to train with `wanted` in its configuration."""
+    while starter.poll() is None:
+        for config in sweep.glob("*/config.yaml"):
+            status = config.with_name("status.json")
+            if wanted in config.read_text() and '"running"' in status.read_text():
+                os.kill(json.loads(status.read_text())["process"], signal.SIGKILL)
+                return
+        time.sleep(0.01)
+    raise AssertionError("the job that was to be killed had ended")
+
+
+@needs_joblib
+def test_three_of_24_die_and_only_they_run_again(small_disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    kept = [tmp_path / f"kept{i:02}" for i in range(22)]
+    arguments = sweep_of([*kept, small_disk, tmp_path / "file"])
+    with (tmp_path / "log").open("w") as log:
+        starter = subprocess.Popen(
+            [sys.executable, "-m", "hqcnn_lab.train", *arguments], cwd=tmp_path, stdout=log, stderr=log
+        )
+        kill_the_job_of(tmp_path / "sweep", f"dirpath: {kept[7]}\n", starter)
+        assert starter.wait(timeout=400) == 1
+    rows = jobs_of(tmp_path / "sweep")
+    lost = {row["job"]: row["reason"] for row in rows if row["state"] != "finished"}
+    assert (len(rows), len(lost)) == (24, 3), (tmp_path / "log").read_text()
+    assert sorted(lost.values())[-1] == "killed by SIGKILL"
+    assert any("file" in reason for reason in lost.values())
+    assert any("space" in reason or "disk" in reason or "write" in reason.lower() for reason in lost.values()), lost
+
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    (tmp_path / "file").unlink()
+    again = command(*arguments, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    new = {row["job"]: row for row in jobs_of(tmp_path / "sweep")}
+    assert all(row["state"] == "finished" for row in new.values())
+    assert len(new) == 24
+    assert all(new[row["job"]] == row for row in rows if row["job"] not in lost)  # their times too
+    assert again.stdout.count(": starts") == 3
+
+
+@needs_joblib
+def test_a_sweep_killed_three_times_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    arguments = sweep_of([tmp_path / f"kept{i:02}" for i in range(24)])
+    seen: dict[str, str] = {}
+    chance = random.Random()
+
+    def collect() -> None:
+        for path in (tmp_path / "sweep").glob("*/status.json"):
+            text = path.read_text()
+            if path.with_name("summary.json").exists() and '"finished"' in text:
+                assert seen.setdefault(path.parent.name, text) == text
+
+    for n_before_kill in (1, 2, 4):
+        start = [sys.executable, "-m", "hqcnn_lab.train", *arguments]
+        process = subprocess.Popen(start, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
+        goal = len(seen) + n_before_kill
+        while len(list((tmp_path / "sweep").glob("*/summary.json"))) < goal and process.poll() is None:
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0, 1))
+        os.killpg(process.pid, signal.SIGKILL)  # this process, its workers and its jobs
+        process.wait()
+        collect()
+    end = command(*arguments, cwd=tmp_path)
+    assert end.returncode == 0, end.stderr
+    assert end.stdout.count(": starts") == 24 - len(seen)
+    collect()
+    assert len(seen) == 24
+    assert {row["state"] for row in jobs_of(tmp_path / "sweep")} == {"finished"}
+    assert not list((tmp_path / "sweep").glob("*.finished-*"))
+
+
+def test_a_result_of_other_code_is_neither_taken_nor_overwritten(tmp_path: Path) -> None:
+    sweep = ["-m", "optim=adam,sgd", *SMALL, "hydra.sweep.dir=sweep"]
+    assert command(*sweep, cwd=tmp_path).returncode == 0
+    [adam] = (tmp_path / "sweep").glob("*adam*")
+    environment = json.loads((adam / "environment.json").read_text())
+    (adam / "environment.json").write_text(json.dumps(environment | {"code": "0123456789ab"}))
+    before = {path: path.read_bytes() for path in adam.rglob("*") if path.is_file()}
+    run = command(*sweep, cwd=tmp_path)
+    assert run.returncode == 1
+    assert "holds a result of other code (0123456789ab, now" in run.stderr
+    assert {path: path.read_bytes() for path in adam.rglob("*") if path.is_file()} == before
+    assert {row["state"] for row in jobs_of(tmp_path / "sweep")} == {"refused", "finished"}
+
+
+def test_a_sweep_says_what_it_will_do_and_grows(tmp_path: Path) -> None:
+    first = command("-m", "optim=adam,sgd", *SMALL, "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert "sweep: 2 jobs, 1 at a time, into sweep" in first.stdout
+    more = command("-m", "optim=adam,sgd", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert "sweep: 4 jobs, 1 at a time, into sweep; it holds 2 results, which are kept; about" in more.stdout
+    assert more.stdout.count("(was there)") == 2
+    assert len(jobs_of(tmp_path / "sweep")) == 4
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="hqcnn-lab[optuna] is not installed"
+)
+def test_a_search_keeps_its_trials_and_goes_on(tmp_path: Path) -> None:
+    import optuna
+
+    sweep = ["-m", "search=optuna_gvco", "hydra.sweeper.n_trials=2", *SMALL, "hydra.sweep.dir=sweep"]
+    for n in (2, 4):
+        run = command(*sweep, cwd=tmp_path)
+        assert run.returncode == 0, run.stderr
+        study = optuna.load_study(study_name="gvco", storage=f"sqlite:///{tmp_path}/sweep/optuna.db")
+        assert len(study.trials) == n
+        assert len(jobs_of(tmp_path / "sweep")) == n
+    assert len({trial.params["optim.lr"] for trial in study.trials}) == 4
+    scores = sorted(trial.value for trial in study.trials)
+    assert scores == pytest.approx(sorted(float(row["val/accuracy"]) for row in jobs_of(tmp_path / "sweep")))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["+hydra.callbacks.x._target_=os.system"], "hydra.callbacks.x._target_=os.system: refused"),
+        (["-m", "+hydra.launcher.x={_target_: os.system}"], "hydra.launcher.x._target_=os.system: refused"),
+        (["+hydra.job_logging.handlers.x={'()': os.system}"], "hydra.job_logging.handlers.x.()=os.system: refused"),
+        (["search=optuna_gvco"], "search=optuna_gvco: a search is a sweep, and needs -m"),
+    ],
+)
+def test_hydra_is_given_nothing_else_to_call(arguments: list[str], message: str, tmp_path: Path) -> None:
+    run = command(*arguments, *SMALL, cwd=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"error: {message}")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,227 @@
+"""Images that someone hands over get what training would have given them; what cannot be used is said in one line."""
+
+import copy
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from data.dicom_files import as_file, mr_slice
+from PIL import Image
+
+from hqcnn_lab.config import compose
+from hqcnn_lab.data.export import export_dicom
+from hqcnn_lab.data.inputs import read_inputs
+from hqcnn_lab.predict import main
+from hqcnn_lab.train import train
+from hqcnn_lab.trained import UnusableRun, load_run
+
+
+def rows_of(path: Path) -> dict[str, dict[str, str]]:
+    with path.open() as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a wrong command is answered with."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert isinstance(end.value.code, str)  # which Python prints, and makes it exit status 1
+    assert end.value.code.startswith("error: ")
+    assert "\n" not in end.value.code
+    assert capsys.readouterr().out == ""
+    return end.value.code
+
+
+def test_a_test_image_gets_its_line_of_predictions_csv(trained_run: Path, tmp_path: Path) -> None:
+    expected = rows_of(trained_run / "predictions.csv")
+    main([f"run={trained_run}", f"input={trained_run.parent}/brain", f"out={tmp_path}/out.csv"])
+    found = rows_of(tmp_path / "out.csv")
+    assert len(found) == 48  # both halves
+    assert set(expected) <= set(found)
+    for file, row in expected.items():
+        assert found[file]["prediction"] == row["prediction"]
+        for name in (key for key in row if key.startswith("p/")):
+            assert float(found[file][name]) == pytest.approx(float(row[name]), abs=2e-6)
+    assert len({row["p/glioma"] for row in found.values()}) > 1
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_precision_of_the_run_is_used(trained_run: Path, tmp_path: Path) -> None:
+    # Regression: a run tested under bf16-mixed had up to 0.016 in predictions.csv that float32 does not give.
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    images = np.random.default_rng(0).random((4, 16, 16), dtype=np.float32)
+    exact = load_run(run).logits(images)
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("precision: 32-true", "precision: bf16-mixed"))
+    trained = load_run(run)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        expected = trained.net(torch.from_numpy(images).unsqueeze(1)).float()
+    assert torch.equal(trained.logits(images), expected)
+    assert not torch.equal(exact, expected)
+
+
+def test_an_image_is_predicted_and_explained(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = sorted((trained_run.parent / "brain/Testing/glioma").iterdir())[0]
+    main([f"run={trained_run}", f"input={file}", f"out={tmp_path}/out.json", "explain=true", "checkpoint=best"])
+    answer = json.loads((tmp_path / "out.json").read_text())
+    [image] = answer["images"]
+    assert (image["file"], answer["checkpoint"], answer["skipped"]) == (file.name, "best.ckpt", [])
+    assert sum(image["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert image["prediction"] == max(image["probabilities"], key=image["probabilities"].get)
+    assert {p.name for p in tmp_path.iterdir()} == {"out.json", "out_explained"}
+    with Image.open(tmp_path / f"out_explained/{file.name}.png") as picture:
+        assert picture.width > 900
+    shown = capsys.readouterr().out
+    assert file.name in shown
+    assert str(file.parent) not in shown
+    assert f"{100 * image['probabilities'][image['prediction']]:.1f} %" in shown
+
+
+def test_a_dicom_file_is_read_as_the_network_was_trained(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "scan").write_bytes(as_file(mr_slice(PatientName="Planted^Name", PatientID="PLANTED-7")))
+    main([f"run={trained_run}", f"input={tmp_path}/scan", f"out={tmp_path}/out.json"])
+    shown = "".join(capsys.readouterr()) + (tmp_path / "out.json").read_text()
+    assert "scan" in shown
+    assert "lanted" not in shown.lower()
+    names, images, skipped = read_inputs(tmp_path / "scan", 16, by_series=False)
+    assert (names, skipped) == (["scan"], [])
+    assert (float(images.min()), float(images.max())) == (0, 1)  # alone, as pictures are
+
+
+def test_a_slice_of_a_series_is_scaled_with_its_folder_as_in_training(tmp_path: Path) -> None:
+    tree = export_dicom(tmp_path / "tree", 24, 3, 1, size=32)
+    given = ["dataset=rembrandt", f"dataset.root={tree}", f"dataset.clinical={tree}/clinical.csv", *TINY]
+    given += ["logger=none", "trainer.max_epochs=1", "name=tiny", f"paths.output_dir={tmp_path}/run"]
+    train(compose([*given, f"paths.cache_dir={tmp_path}/cache", "dataset.workers=1"]))
+    trained = load_run(tmp_path / "run")
+    every = read_inputs(tree / "REMBRANDT", 16, trained.by_series)
+    probabilities = trained.logits(every.images).softmax(1)
+    expected = [
+        [float(v) for k, v in row.items() if k.startswith("p/")]
+        for row in rows_of(tmp_path / "run/predictions.csv").values()
+    ]
+    for row in expected:  # named by pseudonyms there
+        assert (probabilities - torch.tensor(row)).abs().amax(1).min() < 2e-6
+    one = read_inputs(tree / "REMBRANDT" / every.names[4], 16, trained.by_series)
+    assert one.names == [Path(every.names[4]).name]
+    assert np.array_equal(one.images[0], every.images[4])
+
+
+def test_unreadable_files_are_named_and_the_rest_is_predicted(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(trained_run.parent / "brain/Testing/glioma", folder / "good")
+    (folder / "bad.jpg").write_text("no image")
+    (folder / "flat.png").write_bytes(b"")
+    main([f"run={trained_run}", f"input={folder}", f"out={tmp_path}/out.csv"])
+    shown = capsys.readouterr().err
+    assert [line.split(":")[0] for line in shown.splitlines()] == ["skipped bad.jpg", "skipped flat.png"]
+    assert len(rows_of(tmp_path / "out.csv")) == 6
+    assert all(name.startswith("good/") for name in rows_of(tmp_path / "out.csv"))
+
+
+def test_wrong_input_and_output_are_refused_in_one_line(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = next((trained_run.parent / "brain/Testing/glioma").iterdir())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.txt").write_text("no image")
+    (tmp_path / "there.csv").write_text("kept")
+    run = f"run={trained_run}"
+    assert "run: not set" in refused(capsys, f"input={image}")
+    assert "input: not set" in refused(capsys, run)
+    assert "input: not set" in refused(capsys, run, "input=")  # and not the folder one is in
+    assert "did you mean input?" in refused(capsys, run, f"imput={image}")
+    assert "there is no such file or folder" in refused(capsys, run, f"input={tmp_path}/absent.png")
+    assert "there is no image in it" in refused(capsys, run, f"input={tmp_path}/empty")
+    assert "no image can be read, 1 skipped, such as text.txt" in refused(capsys, run, f"input={tmp_path}/text.txt")
+    assert "ends in .csv or .json" in refused(capsys, run, f"input={image}", f"out={tmp_path}/out.txt")
+    assert "there.csv is there already, and nothing is ever overwritten" in refused(
+        capsys, run, f"input={image}", f"out={tmp_path}/there.csv"
+    )
+    assert "give out=" in refused(capsys, run, f"input={image}", "explain=true")
+    assert "last, best" in refused(capsys, run, f"input={image}", "checkpoint=first")
+    assert (tmp_path / "there.csv").read_text() == "kept"
+    (tmp_path / "checkpoints").mkdir()
+    assert "there is no such run folder" in refused(capsys, "run=/nowhere", f"input={image}")
+    assert "there is no checkpoints/last.ckpt" in refused(capsys, f"run={tmp_path}", f"input={image}")
+
+
+class Planted:
+    """Would make a folder where it is loaded by pickle."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.folder,)
+
+
+def changed(content: dict[str, Any], **hyper_parameters: Any) -> dict[str, Any]:
+    content = copy.deepcopy(content)
+    content["hyper_parameters"] |= hyper_parameters
+    return content
+
+
+def test_checkpoints_that_cannot_be_trusted_or_used_are_refused(trained_run: Path, tmp_path: Path) -> None:
+    whole = (trained_run / "checkpoints/last.ckpt").read_bytes()
+    content = torch.load(trained_run / "checkpoints/last.ckpt", weights_only=True)
+    model = content["hyper_parameters"]["model"]
+    nested = model | {"circuit": model["circuit"] | {"noise": {"_target_": "os.system", "command": "true"}}}
+    nan = content | {"state_dict": {k: v * float("nan") for k, v in content["state_dict"].items()}}
+    some = {k: v for k, v in content["state_dict"].items() if k != "net.kernel.weights"}
+    wrong: dict[str, tuple[Any, str]] = {
+        "truncated": (whole[: len(whole) // 2], "truncated or not one"),
+        "empty": (b"", "truncated or not one"),
+        "planted": (content | {"more": Planted(tmp_path / "planted")}, "refused: it holds more than plain data"),
+        "target": (changed(content, model=model | {"_target_": "os.system"}), "_target_=os.system is refused"),
+        "nested": (changed(content, model=nested), r"noise\._target_=os\.system is refused"),
+        "unknown": (changed(content, model=model | {"_target_": "hqcnn_lab.models.Other"}), "is unknown: this version"),
+        "key": (changed(content, model=model | {"new": 1}), "cannot be built, perhaps of another version"),
+        "classes": (changed(content, classes=["a", "b"]), "do not fit hqcnn_lab.models.HQCNN and 2 classes"),
+        "missing": (content | {"state_dict": some}, "another version's, or changed .Missing key"),
+        "diverged": (nan, "the run diverged"),
+        "older": ({"state_dict": {}}, "its hyper_parameters lack model"),
+        "list": ([1], "there is no state_dict in it"),
+    }
+    for name, (what, words) in wrong.items():
+        file = tmp_path / f"{name}.ckpt"
+        file.write_bytes(what) if isinstance(what, bytes) else torch.save(what, file)
+        with pytest.raises(UnusableRun, match=words) as error:
+            load_run(file)
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "planted").exists()
+
+
+def test_a_checkpoint_away_from_its_run_predicts_the_same(trained_run: Path, tmp_path: Path) -> None:
+    shutil.copy(trained_run / "checkpoints/last.ckpt", tmp_path / "moved.ckpt")
+    images = np.random.default_rng(0).random((3, 16, 16), dtype=np.float32)
+    moved = load_run(tmp_path / "moved.ckpt")
+    assert moved.config is None
+    assert torch.equal(moved.logits(images), load_run(trained_run).logits(images))
+
+
+def test_help_needs_no_torch_and_a_prediction_no_lightning() -> None:
+    code = """
+import sys
+import hqcnn_lab.evaluate, hqcnn_lab.export, hqcnn_lab.predict
+assert "torch" not in sys.modules
+import hqcnn_lab.data.inputs, hqcnn_lab.models.hqcnn, hqcnn_lab.trained
+assert not {"lightning", "torchmetrics", "wandb", "matplotlib", "scipy"} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

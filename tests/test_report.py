@@ -165,6 +165,23 @@ def test_groups_are_named_by_what_differs_and_seeds_do_not(tmp_path: Path) -> No
     assert [len(group.runs) for group in family.groups] == [2, 1, 1]
 
 
+def test_a_continued_run_is_of_the_same_setting_and_its_curve_begins_where_it_went_on(tmp_path: Path) -> None:
+    write_run(tmp_path / "0")
+    folder = write_run(tmp_path / "1", seed=1, resume="auto", ckpt_path="/home/jane/last.ckpt")
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    begun = [line for line in lines[1:] if int(line.split(",")[1]) == 0]  # logged before, in another folder
+    (folder / "metrics.csv").write_text(
+        "\n".join([lines[0], *(line for line in lines[1:] if line not in begun)]) + "\n"
+    )
+    contents = make_contents(load_runs(tmp_path), [tmp_path])
+    assert len(contents.groups) == 1
+    accuracy = contents.parts[0].charts[0].lines[0]
+    assert accuracy.x.tolist() == [1, 2, 3]
+    assert accuracy.y == pytest.approx([0.5, 0.6, 0.7])
+    set_status(folder, status="failed", error="interrupted")
+    assert load_runs(folder)[0]["last/epochs"] == 3
+
+
 def test_the_command_runs_every_seed_again_without_a_path_of_this_machine(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path / str(seed), seed=seed)

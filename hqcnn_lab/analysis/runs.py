@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from hqcnn_lab.analysis.metrics import read_metrics
+from hqcnn_lab.analysis.metrics import by_epoch, read_metrics
 from hqcnn_lab.analysis.offline import find_offline, read_offline
 from hqcnn_lab.jobs import state_of
 
@@ -203,6 +203,5 @@ def _last_logged(folder: Path, torn: list[str]) -> Row:
         torn.append("metrics.csv")
         return {}
     row: Row = {f"last/{name}": float(metrics[name][1][-1]) for name in metrics if name.startswith(("train/", "val/"))}
-    if "train/loss" in metrics:
-        row["last/epochs"] = len(metrics["train/loss"][1])
-    return row
+    epochs, _ = by_epoch(metrics, "train/loss")
+    return row | ({"last/epochs": int(epochs[-1])} if len(epochs) else {})

@@ -165,6 +165,23 @@ def test_groups_are_named_by_what_differs_and_seeds_do_not(tmp_path: Path) -> No
     assert [len(group.runs) for group in family.groups] == [2, 1, 1]
 
 
+def test_a_continued_run_is_of_the_same_setting_and_its_curve_begins_where_it_went_on(tmp_path: Path) -> None:
+    write_run(tmp_path / "0")
+    folder = write_run(tmp_path / "1", seed=1, resume="auto", ckpt_path="/home/jane/last.ckpt")
+    lines = (folder / "metrics.csv").read_text().splitlines()
+    begun = [line for line in lines[1:] if int(line.split(",")[1]) == 0]  # logged before, in another folder
+    (folder / "metrics.csv").write_text(
+        "\n".join([lines[0], *(line for line in lines[1:] if line not in begun)]) + "\n"
+    )
+    contents = make_contents(load_runs(tmp_path), [tmp_path])
+    assert len(contents.groups) == 1
+    accuracy = contents.parts[0].charts[0].lines[0]
+    assert accuracy.x.tolist() == [1, 2, 3]
+    assert accuracy.y == pytest.approx([0.5, 0.6, 0.7])
+    set_status(folder, status="failed", error="interrupted")
+    assert load_runs(folder)[0]["last/epochs"] == 3
+
+
 def test_the_command_runs_every_seed_again_without_a_path_of_this_machine(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path / str(seed), seed=seed)
@@ -253,6 +270,20 @@ def test_nothing_finished_is_a_report_all_the_same(tmp_path: Path) -> None:
     assert {row[2] for row in contents.runs.rows} == {"failed", "finished"}
     assert any("config.yaml" in note for note in contents.notes)
     assert all(path.stat().st_size for path in write_report([tmp_path]))
+
+
+@pytest.mark.parametrize("name", ["status.json", "config.yaml", "summary.json", "environment.json", "metrics.csv"])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", '{"a": 1}', '{"seed": [1], "test/accuracy": "x", "git": 3}', "step\n"]
+)
+def test_whatever_a_file_holds_there_is_a_report(tmp_path: Path, name: str, text: str) -> None:
+    for seed in range(3):
+        write_run(tmp_path / str(seed), seed=seed)
+    for file in (name, *(["predictions.csv"] * (name == "metrics.csv"))):
+        (tmp_path / "1" / file).write_text(text)
+    contents = make_contents(load_runs(tmp_path), [tmp_path])
+    assert len(contents.runs.rows) == 3
+    assert contents.parts[0].summary.rows[0][1].startswith(("2", "3"))
 
 
 def test_a_real_run_shows_its_mistakes_or_says_why_not(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A run's `metrics.csv`, as arrays."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +34,14 @@ def read_metrics(folder: str | Path) -> dict[str, Series]:
         steps, values = np.array(logged).T
         series[name] = steps.astype(np.int64), values
     return series
+
+
+def by_epoch(metrics: Mapping[str, Series], name: str) -> Series:
+    """What was logged at the ends of epochs, by the number of the epoch, from 1: also of a run that was continued.
+
+    For metrics that are logged once an epoch. Empty where it, or the epoch, was not logged.
+    """
+    steps, values = metrics.get(name, (np.array([], dtype=np.int64), np.array([])))
+    epoch = dict(zip(*metrics.get("epoch", ((), ())), strict=True))
+    known = np.array([step in epoch for step in steps], dtype=bool)
+    return np.array([int(epoch[step]) + 1 for step in steps[known]], dtype=np.int64), values[known]

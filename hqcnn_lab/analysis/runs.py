@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from hqcnn_lab.analysis.metrics import read_metrics
+from hqcnn_lab.analysis.metrics import by_epoch, read_metrics
 from hqcnn_lab.analysis.offline import find_offline, read_offline
 from hqcnn_lab.jobs import state_of
 
@@ -110,8 +110,8 @@ def _read(folder: Path) -> Row:
         "started": status.get("started"),
         "ended": status.get("ended"),
         "torn": torn,
-        **{str(key): value for key, value in summary.items()},
     }
+    row |= {key: value for key, value in summary.items() if key not in row}
     if not summary:
         row |= _last_logged(folder, torn)
     for package, version in as_mapping(environment.get("versions")).items():
@@ -147,7 +147,7 @@ def described(config: Mapping[str, Any], overrides: Any, name: str) -> Row:
         "dataset": choice("dataset", "DataModule"),
         "model": choice("model"),
         "optim": choice("optim"),
-        "seed": int(seed) if str(seed).isdecimal() else seed,
+        "seed": int(seed) if str(seed).isdecimal() else None,
         "overrides": overrides,
     }
 
@@ -203,6 +203,5 @@ def _last_logged(folder: Path, torn: list[str]) -> Row:
         torn.append("metrics.csv")
         return {}
     row: Row = {f"last/{name}": float(metrics[name][1][-1]) for name in metrics if name.startswith(("train/", "val/"))}
-    if "train/loss" in metrics:
-        row["last/epochs"] = len(metrics["train/loss"][1])
-    return row
+    epochs, _ = by_epoch(metrics, "train/loss")
+    return row | ({"last/epochs": int(epochs[-1])} if len(epochs) else {})

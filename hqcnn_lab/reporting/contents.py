@@ -193,7 +193,8 @@ def _headline(reference: Group | None, best: Group | None, against: Sequence[Aga
         lines.append(f"Not tested against {reference.name}: that takes two seeds that both finished.")
     if found is not None and found.paired is not None:
         pair = found.paired
-        verdict = "more than chance" if found.holm_t < 0.05 else "chance is not ruled out"
+        better = "better" if pair.mean_difference > 0 else "worse"
+        verdict = f"{better}, and by more than chance" if found.holm_t < 0.05 else "chance is not ruled out"
         lines.append(
             f"Against {reference.name}: {number(pair.mean_difference, 100, 2, '+')} points (95 % interval "
             f"{interval(pair.low, pair.high, sign='+')}; {pair.n} seeds; Holm p of t {p_value(found.holm_t)}): "

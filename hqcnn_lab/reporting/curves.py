@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hqcnn_lab.analysis.metrics import Series, read_metrics
+from hqcnn_lab.analysis.metrics import Series, by_epoch, read_metrics
 from hqcnn_lab.analysis.panel import COLOURS
 from hqcnn_lab.reporting.groups import Group
 from hqcnn_lab.reporting.predictions import Predictions, reliability, roc
@@ -65,33 +65,35 @@ def training_charts(
     prefix: str, groups: Sequence[Group], colours: Mapping[str, str], logged: Mapping[str, Mapping[str, Series]]
 ) -> list[Chart]:
     """Validation accuracy and training loss by epoch; gradient variance of both kinds of parameters by step."""
-    by_epoch = "Mean over seeds; the band is one standard deviation either way, where there are two seeds or more."
-    by_step = (
+    over_epochs = "Mean over seeds; the band is one standard deviation either way, where there are two seeds or more."
+    over_steps = (
         "On a log scale: geometric mean over seeds, and from the least to the greatest of them. A line that falls "
         "while the loss does not suggests a plateau."
     )
     charts = [
-        Chart(f"{prefix}-accuracy", "Validation accuracy", by_epoch, "epoch", "accuracy (%)", percent=True),
-        Chart(f"{prefix}-loss", "Training loss", by_epoch, "epoch", "loss"),
-        Chart(f"{prefix}-quantum", "Gradient variance, quantum", by_step, "optimizer step", "variance", log=True),
-        Chart(f"{prefix}-classical", "Gradient variance, classical", by_step, "optimizer step", "variance", log=True),
+        Chart(f"{prefix}-accuracy", "Validation accuracy", over_epochs, "epoch", "accuracy (%)", percent=True),
+        Chart(f"{prefix}-loss", "Training loss", over_epochs, "epoch", "loss"),
+        Chart(f"{prefix}-quantum", "Gradient variance, quantum", over_steps, "optimizer step", "variance", log=True),
+        Chart(
+            f"{prefix}-classical", "Gradient variance, classical", over_steps, "optimizer step", "variance", log=True
+        ),
     ]
     names = ("val/accuracy", "train/loss", "grad/quantum/variance", "grad/classical/variance")
     for chart, name in zip(charts, names, strict=True):
-        make = _over_steps if chart.log else _over_epochs
         for group in groups:
-            series = [logged[row["folder"]][name] for row in group.finished if name in logged.get(row["folder"], {})]
-            if series:
-                chart.lines.append(Line(group.id, group.name, colours[group.id], *make(series)))
+            runs = [logged[row["folder"]] for row in group.finished if name in logged.get(row["folder"], {})]
+            series = [run[name] if chart.log else by_epoch(run, name) for run in runs]
+            if series := [one for one in series if len(one[0])]:
+                points = _over_steps(series) if chart.log else _over_epochs(series)
+                chart.lines.append(Line(group.id, group.name, colours[group.id], *points))
     return [chart for chart in charts if chart.lines]
 
 
 def _over_epochs(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
-    """Every epoch end is logged once, so the position is the epoch."""
-    length = max(len(values) for _, values in series)
+    length = max(int(epochs.max()) for epochs, _ in series)
     table = np.full((len(series), length), np.nan)
-    for row, (_, values) in zip(table, series, strict=True):
-        row[: len(values)] = values
+    for row, (epochs, values) in zip(table, series, strict=True):
+        row[epochs - 1] = values
     held = np.isfinite(table).any(0)
     table, x = table[:, held], np.arange(1, length + 1)[held]
     mean = np.nanmean(table, 0)

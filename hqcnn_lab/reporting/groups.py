@@ -11,8 +11,9 @@ from hqcnn_lab.analysis.runs import Row
 
 # What says where a run was written and who looked on, and nothing of what it computed.
 _SEEDS = {"seed", "dataset.seed", "callbacks.epoch_seed.seed"}
-_ASIDE = {"name", "ckpt_path", "figures", "trainer.default_root_dir", "dataset.cache_dir", "dataset.workers"}
+_ASIDE = {"name", "ckpt_path", "resume", "figures", "trainer.default_root_dir", "dataset.cache_dir", "dataset.workers"}
 _ASIDE_RE = re.compile(r"paths\.|logger\.|logger$|callbacks\.(progress|\w+\.dirpath)")
+_NEWER = {"trainer.strategy": "auto"}  # keys that older runs lack, at what they were then
 _PLACES = {"dataset.root", "dataset.manifest", "dataset.clinical"}  # by their last part: one may be absolute
 _FIRST = ("condition", "arm", "dataset", "model", "optim", "stage")
 
@@ -62,7 +63,7 @@ def make_families(rows: Sequence[Row]) -> list[Family]:
     families: dict[tuple, list[Group]] = {}
     for group in groups:
         last = {row["seed"]: row for row in sorted(group.runs, key=_when) if row["state"] == "finished"}
-        group.finished = sorted(last.values(), key=lambda row: (isinstance(row["seed"], str), row["seed"]))
+        group.finished = sorted(last.values(), key=_seed)
         families.setdefault(_place(group), []).append(group)
     made = []
     for n, (place, of_one) in enumerate(families.items()):
@@ -78,7 +79,7 @@ def settings(row: Row) -> dict[str, Any]:
     kept = {}
     for name, value in row.items():
         key = name.removeprefix("config/")
-        if key == name or key in _SEEDS | _ASIDE or _ASIDE_RE.match(key):
+        if key == name or key in _SEEDS | _ASIDE or _ASIDE_RE.match(key) or _NEWER.get(key, ...) == value:
             continue
         kept[key] = PurePath(str(value)).name if key in _PLACES and value is not None else value
     return {key: row[key] for key in _FIRST if row.get(key) is not None} | kept
@@ -109,6 +110,11 @@ def _place(group: Group) -> tuple[str, ...]:
 
 def _when(row: Row) -> str:
     return str(row.get("started") or "")
+
+
+def _seed(row: Row) -> tuple[bool, int]:
+    """A run whose configuration is lost may have none."""
+    return row["seed"] is None, row["seed"] or 0
 
 
 def _names(groups: Sequence[Group]) -> list[str]:

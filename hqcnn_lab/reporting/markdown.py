@@ -2,7 +2,9 @@
 
 from datetime import datetime
 
-from hqcnn_lab.reporting.contents import Confusion, Contents, Part, Table
+from hqcnn_lab.reporting.contents import Confusion, Contents, Part
+from hqcnn_lab.reporting.score_tables import Table
+from hqcnn_lab.reporting.wording import count
 
 
 def markdown_text(contents: Contents, now: datetime) -> str:
@@ -10,8 +12,9 @@ def markdown_text(contents: Contents, now: datetime) -> str:
     states = ", ".join(f"{n} {state}" for state, n in contents.states.items())
     parts = [
         f"# {_plain(contents.title)}",
-        f"{now:%d %B %Y, %H:%M}. Runs: {len(contents.runs.rows)} ({states}), in {len(contents.groups)} settings. "
-        "Charts and pictures are in report.html. Written by hqcnn_lab.report.",
+        f"{now:%d %B %Y, %H:%M}. Runs: {len(contents.runs.rows)} ({states}), of "
+        f"{count(len(contents.groups), 'setting')}. Charts and pictures are in report.html. "
+        "Written by hqcnn_lab.report.",
         _list(contents.notes),
     ]
     for part in contents.parts:

@@ -75,8 +75,9 @@ def differences(reference: Group, against: Sequence[Against]) -> Table:
     table = Table([*head, "permutation", "g", "seeds needed", "on other images (95 %)"])
     table.caption = (
         f"Each setting minus {reference.name}, seed by seed; above 0 it is better. The paired t is the primary test; "
-        "p after Holm over all settings of this table. g is the mean difference in units of its scatter. On other "
-        "images: the same difference if the test images were drawn again, networks as they are."
+        "p after Holm over all settings of this table; below 0.05 the setting is called better or worse. g is the mean "
+        "difference in units of its scatter. On other images: the same difference if the test images were drawn again, "
+        "networks as they are."
     )
     for one in against:
         pair, images = one.paired, one.images
@@ -93,8 +94,14 @@ def differences(reference: Group, against: Sequence[Against]) -> Table:
         on_others = NONE
         if images is not None:
             on_others = f"{number(images.estimate, 100, 2, '+')} ({interval(images.low, images.high, sign='+')})"
-        table.add(one.group.id, one.group.name, *cells, on_others, mark="more than chance" * (one.holm_t < 0.05))
+        table.add(one.group.id, one.group.name, *cells, on_others, mark=_verdict(one))
     return table
+
+
+def _verdict(one: Against) -> str:
+    if one.paired is None or not one.holm_t < 0.05:
+        return ""
+    return "better" if one.paired.mean_difference > 0 else "worse"
 
 
 def test_notes(reference: Group, against: Sequence[Against]) -> list[str]:

@@ -17,8 +17,10 @@ _PATH = re.compile(
 )
 
 
-def number(value: float | None, scale: float = 1, digits: int = 3, sign: str = "") -> str:
-    return NONE if value is None or math.isnan(value) else f"{scale * value:{sign}.{digits}f}".replace("-", "−")
+def number(value: object, scale: float = 1, digits: int = 3, sign: str = "") -> str:
+    """A dash for what is no number."""
+    known = isinstance(value, int | float) and math.isfinite(value)
+    return f"{scale * value:{sign}.{digits}f}".replace("-", "−") if known else NONE
 
 
 def mean_std(spread: Spread | None, scale: float = 100, digits: int = 2) -> str:

@@ -116,7 +116,7 @@ def _print_plan(overrides: Sequence[str], config: DictConfig, folder: Path) -> N
     text = f"sweep: {n} jobs, {workers} at a time, into {_relative(folder)}"
     if done:
         text += f"; it holds {done} results, which are kept"
-    seconds = _seconds_of_last(config)
+    seconds = _seconds_of_last(config, folder)
     if seconds is not None and n > done:
         text += f"; about {_duration(seconds * -(-(n - done) // workers))}, by the last run of the kind"
     print(text, flush=True)
@@ -130,17 +130,18 @@ def _workers(config: DictConfig) -> int:
     return cores if launcher.n_jobs < 0 else launcher.n_jobs
 
 
-def _seconds_of_last(config: DictConfig) -> float | None:
-    """How long the newest finished run with this network and data took, if there is one."""
-    folders = [p.parent for d in ("runs_dir", "sweeps_dir") for p in _status_files(Path(config.paths[d]))]
-    wanted = [OmegaConf.select(config, key) for key in ("dataset._target_", "model._target_", "trainer.max_epochs")]
+def _seconds_of_last(config: DictConfig, sweep: Path) -> float | None:
+    """How long the newest finished run with this network, data and number of epochs took, if there is one."""
+    places = {sweep, Path(config.paths.runs_dir).absolute(), Path(config.paths.sweeps_dir).absolute()}
+    folders = {path.parent for place in places for path in _status_files(place)}
+    keys = ("dataset._target_", "model._target_", "trainer.max_epochs")
+    wanted = [OmegaConf.select(config, key) for key in keys]
     for folder in sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True)[:_RECENT]:
         status = _read_json(folder / "status.json")
         if status.get("status") != "finished":
             continue
         with suppress(Exception):  # another run's folder, perhaps half written: it need not be readable
             run = OmegaConf.load(folder / "config.yaml")
-            keys = ("dataset._target_", "model._target_", "trainer.max_epochs")
             if [OmegaConf.select(run, key) for key in keys] == wanted:
                 return _seconds(status)
     return None

@@ -61,6 +61,7 @@ def test_torchquantum_leaves_no_placeholder_and_no_warning_and_real_packages_alo
     run(
         f"""
 import importlib.util, sys, tqdm, torch
+import dateutil.tz  # by way of matplotlib; it brings six, which has a finder of its own
 sys.pycache_prefix = {str(tmp_path)!r}  # compiled afresh, it warns of invalid escapes
 finders, kept = list(sys.meta_path), tqdm.tqdm
 asked = ("qiskit", "torchpack", "torchvision", "torchdiffeq", "pathos", "matplotlib")

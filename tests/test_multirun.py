@@ -21,24 +21,6 @@ needs_joblib = pytest.mark.skipif(
     importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None, reason="hqcnn-lab[joblib] is not installed"
 )
 
-LAUNCHERS = {"basic": None, "cores": "joblib", "slurm_local": "submitit", "ray_local": "ray"}
-
-
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_every_launcher_runs_two_jobs(launcher: str, tmp_path: Path) -> None:
-    plugin = LAUNCHERS[launcher]
-    if plugin and importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
-        pytest.skip(f"the extra of hydra/launcher={launcher} is not installed")
-    sweep = ["-m", "optim=adam,sgd", *SMALL, "hydra.sweep.dir=sweep", f"hydra/launcher={launcher}"]
-    run = command(*sweep, cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
-    rows = jobs_of(tmp_path / "sweep")
-    assert [row["state"] for row in rows] == ["finished", "finished"]
-    assert {row["overrides"].split()[0] for row in rows} == {"optim=adam", "optim=sgd"}
-    again = command(*sweep, cwd=tmp_path)
-    assert again.returncode == 0
-    assert jobs_of(tmp_path / "sweep") == rows  # times and all: nothing ran again
-
 
 def sweep_of(folders: list[Path]) -> list[str]:
     """Jobs that differ in where they keep their last checkpoint, so that a test decides which has no room."""
@@ -103,7 +85,8 @@ def test_three_of_24_die_and_only_they_run_again(small_disk: Path, tmp_path: Pat
 
 @needs_joblib
 def test_a_sweep_killed_three_times_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    arguments = sweep_of([tmp_path / f"kept{i:02}" for i in range(24)])
+    n_jobs = int(os.environ.get("HQCNN_SWEEP_JOBS", "12"))
+    arguments = sweep_of([tmp_path / f"kept{i:02}" for i in range(n_jobs)])
     seen: dict[str, str] = {}
     chance = random.Random()
 
@@ -125,9 +108,9 @@ def test_a_sweep_killed_three_times_loses_and_repeats_nothing(tmp_path: Path) ->
         collect()
     end = command(*arguments, cwd=tmp_path)
     assert end.returncode == 0, end.stderr
-    assert end.stdout.count(": starts") == 24 - len(seen)
+    assert end.stdout.count(": starts") == n_jobs - len(seen)
     collect()
-    assert len(seen) == 24
+    assert len(seen) == n_jobs
     assert {row["state"] for row in jobs_of(tmp_path / "sweep")} == {"finished"}
     assert not list((tmp_path / "sweep").glob("*.finished-*"))
 
@@ -148,29 +131,12 @@ def test_a_result_of_other_code_is_neither_taken_nor_overwritten(tmp_path: Path)
 
 def test_a_sweep_says_what_it_will_do_and_grows(tmp_path: Path) -> None:
     first = command("-m", "optim=adam,sgd", *SMALL, "hydra.sweep.dir=sweep", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
     assert "sweep: 2 jobs, 1 at a time, into sweep" in first.stdout
     more = command("-m", "optim=adam,sgd", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert "sweep: 4 jobs, 1 at a time, into sweep; it holds 2 results, which are kept; about" in more.stdout
     assert more.stdout.count("(was there)") == 2
     assert len(jobs_of(tmp_path / "sweep")) == 4
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="hqcnn-lab[optuna] is not installed"
-)
-def test_a_search_keeps_its_trials_and_goes_on(tmp_path: Path) -> None:
-    import optuna
-
-    sweep = ["-m", "search=optuna_gvco", "hydra.sweeper.n_trials=2", *SMALL, "hydra.sweep.dir=sweep"]
-    for n in (2, 4):
-        run = command(*sweep, cwd=tmp_path)
-        assert run.returncode == 0, run.stderr
-        study = optuna.load_study(study_name="gvco", storage=f"sqlite:///{tmp_path}/sweep/optuna.db")
-        assert len(study.trials) == n
-        assert len(jobs_of(tmp_path / "sweep")) == n
-    assert len({trial.params["optim.lr"] for trial in study.trials}) == 4
-    scores = sorted(trial.value for trial in study.trials)
-    assert scores == pytest.approx(sorted(float(row["val/accuracy"]) for row in jobs_of(tmp_path / "sweep")))
 
 
 @pytest.mark.parametrize(

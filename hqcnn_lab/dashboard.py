@@ -1,16 +1,16 @@
 """Make a W&B workspace of this lab's runs, as code: `python -m hqcnn_lab.dashboard --help`."""
 
-import argparse
 import importlib.util
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from hqcnn_lab.command import read_overrides
 from hqcnn_lab.config import check_command_line, compose
 from hqcnn_lab.rules import ConfigError, check_values, first_line
 
@@ -68,18 +68,9 @@ class DashboardError(RuntimeError):
     """The workspace cannot be made or saved; the message is one line that says what to do."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(1, f"error: {message} (--help lists what there is)\n")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Make what the command line asks for; a wrong one is answered in one line, with exit status 1."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="python -m hqcnn_lab.dashboard", description=DESCRIPTION, formatter_class=formatter)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="every key, with its default:")
-    parser.epilog = OmegaConf.to_yaml(compose([], "dashboard"))
-    overrides = parser.parse_args(argv).overrides
+    overrides = read_overrides("hqcnn_lab.dashboard", "dashboard", DESCRIPTION, argv)
     try:
         check_command_line(overrides, multirun=False, name="dashboard", check=_check)
         config = compose(overrides, "dashboard")

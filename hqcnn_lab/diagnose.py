@@ -10,19 +10,15 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from hqcnn_lab.command import CommandParser
 from hqcnn_lab.quantum.limits import ANSATZES, check_circuit, check_count
 
 DESCRIPTION = """\
 Diagnose circuits at initialization, before anything is trained: how far their states reach (expressibility), how much
 they entangle, and how their gradients shrink with the number of wires (barren plateaus). Prints a table and leaves a
 new folder with the figures as CSV and PNG, and a drawing of each ansatz. How to read them: docs/diagnostics.md."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(1, f"error: {message} (--help lists what there is)\n")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -37,13 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit("error: interrupted, nothing was written")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m hqcnn_lab.diagnose",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> CommandParser:
+    parser = CommandParser("hqcnn_lab.diagnose", DESCRIPTION)
 
     def several(name: str, default: tuple, text: str, kind: type = int, **keywords: Any) -> None:
         shown = " ".join(map(str, default))

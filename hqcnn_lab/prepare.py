@@ -1,16 +1,16 @@
 """Download, decode and audit a data set, or export the phantom: `python -m hqcnn_lab.prepare --help`."""
 
-import argparse
 import json
 import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hqcnn_lab.command import read_overrides
 from hqcnn_lab.config import check_command_line, compose
 from hqcnn_lab.rules import ConfigError, check_dataset, check_values, first_line
 
@@ -32,18 +32,9 @@ class PrepareError(RuntimeError):
     """What was asked for cannot be done; the message is one line."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(1, f"error: {message} (--help lists what there is)\n")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Prepare what the command line asks for; a wrong one is answered in one line, with exit status 1."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="python -m hqcnn_lab.prepare", description=DESCRIPTION, formatter_class=formatter)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="every key, with its default:")
-    parser.epilog = OmegaConf.to_yaml(compose([], "prepare"))
-    overrides = parser.parse_args(argv).overrides
+    overrides = read_overrides("hqcnn_lab.prepare", "prepare", DESCRIPTION, argv)
     try:
         check_command_line(overrides, multirun=False, name="prepare", check=check_values)
         config = compose(overrides, "prepare")

@@ -1,12 +1,12 @@
 """Make one page of any number of runs: `python -m hqcnn_lab.report --help`."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+
+from hqcnn_lab.command import CommandParser
 
 DESCRIPTION = """\
 Make one page of runs: scores over seeds, tests against a reference, curves, mistakes, and what failed. Writes
@@ -19,19 +19,9 @@ report.html, which holds all it shows and asks for nothing else, and report.md. 
 NAMES = ("report.html", "report.md")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(1, f"error: {message} (--help lists what there is)\n")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Read the command line and write the report; what cannot be is answered in one line, with exit status 1."""
-    parser = _Parser(
-        prog="python -m hqcnn_lab.report",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = CommandParser("hqcnn_lab.report", DESCRIPTION)
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="run folders, or folders above them")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to write (default: the first folder)")
     parser.add_argument("--reference", metavar="TEXT", help="compare with the setting whose name has this in it")

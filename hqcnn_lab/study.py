@@ -1,6 +1,5 @@
 """Run a declared comparison of optimizers or circuits and tabulate it: `python -m hqcnn_lab.study --help`."""
 
-import argparse
 import json
 import os
 import signal
@@ -10,10 +9,11 @@ from contextlib import closing
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hqcnn_lab.command import read_overrides
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
 from hqcnn_lab.jobs import KEPT, Ended, run_jobs, state_of
 from hqcnn_lab.rules import ConfigError, check_values, first_line
@@ -53,19 +53,10 @@ class StudyError(RuntimeError):
     """The comparison came to no whole result; the message is one line."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(1, f"error: {message} (--help lists what there is)\n")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run what the command line asks for; a wrong one is answered in one line, with exit status 1."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="python -m hqcnn_lab.study", description=DESCRIPTION, formatter_class=formatter)
-    parser.description += "\n".join([*_questions(), "", "Scales (scale=…): " + ", ".join(_choices("scale"))])
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="every key, with its default:")
-    parser.epilog = OmegaConf.to_yaml(compose([], "study"))
-    overrides = parser.parse_args(argv).overrides
+    there_is = "\n".join([*_questions(), "", "Scales (scale=…): " + ", ".join(_choices("scale"))])
+    overrides = read_overrides("hqcnn_lab.study", "study", DESCRIPTION + there_is, argv)
     try:
         check_command_line(overrides, multirun=False, name="study", check=lambda c: check_values(c) or check_sweep(c))
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as a Ctrl-C does

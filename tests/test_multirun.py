@@ -115,6 +115,26 @@ def test_a_sweep_killed_three_times_loses_and_repeats_nothing(tmp_path: Path) ->
     assert not list((tmp_path / "sweep").glob("*.finished-*"))
 
 
+def test_job_of_a_killed_sweep_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    # In a sweep what stopped is moved aside first: resume=auto has to find it there.
+    sweep = ["-m", "seed=0,1", *TINY_PHANTOM, "trainer.max_epochs=12", "logger=none", "resume=auto"]
+    sweep += ["figures=false", "hydra.sweep.dir=sweep"]
+    start = [sys.executable, "-m", "hqcnn_lab.train", *sweep]
+    process = subprocess.Popen(start, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
+    while not list((tmp_path / "sweep").glob("*/checkpoints/last.ckpt")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    [stopped] = (path.parent for path in (tmp_path / "sweep").glob("*/status.json"))
+    again = command(*sweep, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    said = (stopped / "output.log").read_text()
+    assert f"resume=auto: continuing {stopped.with_name(f'{stopped.name}.interrupted-1')} from epoch" in said
+    assert json.loads((stopped / "summary.json").read_text())["epochs"] == 12
+    assert {row["state"] for row in jobs_of(tmp_path / "sweep")} == {"finished"}
+
+
 def test_a_result_of_other_code_is_neither_taken_nor_overwritten(tmp_path: Path) -> None:
     sweep = ["-m", "optim=adam,sgd", *SMALL, "hydra.sweep.dir=sweep"]
     assert command(*sweep, cwd=tmp_path).returncode == 0

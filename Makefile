@@ -48,7 +48,7 @@ bench: .venv/ready  ## measure: circuits against torchquantum, the optimizer's s
 	$(BIN)/python benchmarks/problems.py
 	$(BIN)/python benchmarks/epoch.py
 
-peers: .venv/ready  ## install PennyLane, pyqtorch and MONAI beside it all, for benchmarks/ and a few tests
+peers: .venv/ready  ## install PennyLane and pyqtorch beside it all, for benchmarks/ and a few tests
 	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[peers]"
 
 clean:  ## remove .venv and what tools left behind; runs and sweeps stay

@@ -1,6 +1,5 @@
 """From files to batches: decoding into the cache and an epoch from it, beside plain loops and MONAI; and at full size.
 
-    make peers                                          # once: MONAI among others, left out if absent
     python benchmarks/data.py                           # phantom files in the real layouts; some minutes
     python benchmarks/data.py --kaggle brain            # the real pictures, instead of the phantom's
     python benchmarks/data.py --full --folder /scratch  # instead: as many slices as REMBRANDT has, killed and resumed
@@ -30,7 +29,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
-from importlib.util import find_spec
 from math import ceil
 from multiprocessing import get_context
 from pathlib import Path
@@ -100,10 +98,9 @@ def ingest(options: argparse.Namespace, title: str, module: Any, plain: Callable
 
     turns = {f"ours, {n} worker{'s' * (n > 1)}": lambda n=n: ours(n) for n in sorted({1, 2, options.workers})}
     readers = {"plain loop": plain}
-    if options.monai:
-        from monai.transforms import LoadImage
+    from monai.transforms import LoadImage
 
-        readers[f"MONAI LoadImage, {reader}"] = LoadImage(reader=reader, image_only=True)
+    readers[f"MONAI LoadImage, {reader}"] = LoadImage(reader=reader, image_only=True)
     turns |= {name: lambda load=load: sum(load(path) is not None for path in paths) for name, load in readers.items()}
     for path in paths:
         path.read_bytes()
@@ -125,12 +122,11 @@ def epochs(options: argparse.Namespace, root: Path, cache: Path, batch_size: int
         known = torch.utils.data.TensorDataset(images, torch.from_numpy(data.labels[train]), torch.from_numpy(train))
         common = {"batch_size": batch_size, "shuffle": True, "drop_last": True}
         loaders["TensorDataset, DataLoader"] = torch.utils.data.DataLoader(known, **common)
-        if options.monai:
-            import monai.data
+        import monai.data
 
-            items = [dict(zip(("image", "label", "index"), each, strict=True)) for each in known]
-            held = monai.data.CacheDataset(items, [], progress=False)
-            loaders["MONAI CacheDataset, DataLoader"] = monai.data.DataLoader(held, num_workers=0, **common)
+        items = [dict(zip(("image", "label", "index"), each, strict=True)) for each in known]
+        held = monai.data.CacheDataset(items, [], progress=False)
+        loaders["MONAI CacheDataset, DataLoader"] = monai.data.DataLoader(held, num_workers=0, **common)
     n_epochs = ceil(TARGET / len(train))  # enough to time
 
     def turn(loader: Any) -> int:
@@ -282,11 +278,9 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))  # so that the folder is deleted
     sys.stdout.reconfigure(line_buffering=True)
-    options.monai = find_spec("monai") is not None
-    versions = {name: version(name) for name in ("pydicom", "pillow", "numpy", "torch", *["monai"] * options.monai)}
+    versions = {name: version(name) for name in ("pydicom", "pillow", "numpy", "torch", "monai")}
     options.results = {"versions": versions, "cores": os.cpu_count(), "ingest": {}, "epoch": {}}
     print(", ".join(f"{name} {number}" for name, number in versions.items()) + f"; {os.cpu_count()} cores")
-    print("MONAI is not installed, so left out (`make peers` installs it)\n" * (not options.monai), end="")
     if options.folder:
         options.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="hqcnn-", dir=options.folder) as scratch:

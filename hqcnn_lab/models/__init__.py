@@ -3,7 +3,10 @@
 import importlib
 from typing import Any
 
-_HOME = {"HQCNN": "hqcnn", "ImageClassifier": "classifier"}
+_HOME = {
+    "HQCNN": "hqcnn",
+    "ImageClassifier": "classifier",
+}
 __all__ = list(_HOME)
 
 

@@ -7,10 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.models.classical_kernel import ClassicalKernel2d
+from hqcnn_lab.models.intensity import standardized
 from hqcnn_lab.quantum import QuantumConv2d, make_circuit
-
-# Where min-max scaled brain MR slices lie; part of the network, so that a checkpoint needs no recipe beside it.
-_MEAN, _STD = 0.2, 0.25
 
 
 class Residual(nn.Module):
@@ -86,6 +84,6 @@ class HQCNN(nn.Module):
         self.features.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = ((images - _MEAN) / _STD).contiguous(memory_format=torch.channels_last)
+        x = standardized(images).contiguous(memory_format=torch.channels_last)
         angles = (math.pi / 2) * torch.tanh(self.to_angles(self.features(x)).float())
         return self.head(self.kernel(angles))

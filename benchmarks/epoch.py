@@ -66,7 +66,7 @@ def main() -> None:
     ).dataset
     data = build(OmegaConf.to_container(dataset, resolve=True))
     data.setup()
-    seconds: dict[str, list[float]] = {"hqcnn": [], "cnn": []}
+    seconds: dict[str, list[float]] = {"hqcnn": [], "hqcnn_twin": []}
     for _ in range(arguments.rounds):
         for model, measured in seconds.items():
             measured.append(epoch_seconds([*overrides, f"model={model}"], data))
@@ -75,7 +75,7 @@ def main() -> None:
     )
     ratios = [hybrid / twin for hybrid, twin in zip(*seconds.values(), strict=True)]
     table.add_row("hqcnn", f"{statistics.median(seconds['hqcnn']):.2f}", f"{statistics.median(ratios):.2f}")
-    table.add_row("cnn (twin)", f"{statistics.median(seconds['cnn']):.2f}", "1")
+    table.add_row("hqcnn_twin", f"{statistics.median(seconds['hqcnn_twin']):.2f}", "1")
     Console().print(table)
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     print(f"median of {arguments.rounds} rounds in turns, ratios {min(ratios):.2f} to {max(ratios):.2f}; {where}")

@@ -1,7 +1,7 @@
 """What W&B costs: epochs and whole runs without it, offline, and online with servers that hang or stall, in turns.
 
     python benchmarks/tracking.py                          # 1600 phantom images, the default network
-    python benchmarks/tracking.py model=cnn --rounds 5     # any override of conf/
+    python benchmarks/tracking.py model=hqcnn_twin --rounds 5     # any override of conf/
 
 Each run is a process of its own, as a user's. "hangs": the server answers nothing. "stalls": it takes the run and then
 answers nothing. Both are on this machine; nothing else is reached.

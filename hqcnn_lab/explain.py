@@ -4,6 +4,10 @@ import torch
 from torch import Tensor, nn
 
 
+class NoGradient(ValueError):
+    """A model whose logits no gradient leads from to a feature map: Grad-CAM has nothing to go by."""
+
+
 def grad_cam(model: nn.Module, images: Tensor, class_index: int | Tensor, layer: nn.Module | None = None) -> Tensor:
     """Which regions of a feature map speak for a class: Grad-CAM (Selvaraju et al. 2017, eqs. 1 and 2).
 
@@ -19,7 +23,7 @@ def grad_cam(model: nn.Module, images: Tensor, class_index: int | Tensor, layer:
             or of an `ImageClassifier`'s: the last classical feature map before the circuits.
 
     Returns `[B, H, W]` in [0, 1], the largest value of each image 1. Raises ValueError for a model in training mode,
-    and for one without `features` where no layer is given.
+    `NoGradient` for one without `features` where no layer is given, or whose logits do not come of these by gradients.
     """
     _require_eval(model)
     layer = _feature_layer(model) if layer is None else layer
@@ -36,6 +40,8 @@ def grad_cam(model: nn.Module, images: Tensor, class_index: int | Tensor, layer:
             logits = model(images.clone())
         finally:
             hook.remove()
+        if not logits.requires_grad:
+            raise NoGradient(f"{type(model).__name__} decides by no gradient: use occlusion")
         [gradient] = torch.autograd.grad(_of_class(logits, class_index).sum(), maps[-1])
     weights = gradient.mean((2, 3), keepdim=True)
     cam = torch.relu((weights * maps[-1].detach()).sum(1, keepdim=True))
@@ -97,7 +103,7 @@ def _require_eval(model: nn.Module) -> None:
 def _feature_layer(model: nn.Module) -> nn.Module:
     layer = getattr(getattr(model, "net", model), "features", None)
     if not isinstance(layer, nn.Module):
-        raise ValueError(f"{type(model).__name__} has no features: give the layer whose output is to be explained")
+        raise NoGradient(f"{type(model).__name__} has no features: give the layer whose output is to be explained")
     return layer
 
 

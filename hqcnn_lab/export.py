@@ -85,8 +85,11 @@ def write_onnx(trained: "TrainedModel", path: Path) -> None:
 
     import torch
 
+    from hqcnn_lab.models.estimator import Fitted
     from hqcnn_lab.quantum.frozen import freeze
 
+    if any(isinstance(part, Fitted) for part in trained.net.modules()):
+        raise ExportError(f"run={trained.checkpoint}: decided by a scikit-learn classifier, which ONNX has no part of")
     try:
         network = freeze(trained.net.cpu())
     except ValueError as error:

@@ -158,7 +158,7 @@ def _explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabilit
     import torch
 
     from hqcnn_lab.analysis.heat_maps import heat_map_figure
-    from hqcnn_lab.explain import grad_cam, occlusion
+    from hqcnn_lab.explain import NoGradient, grad_cam, occlusion
 
     scratch = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -167,11 +167,14 @@ def _explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabilit
         images = torch.from_numpy(inputs.images[index.numpy()]).float().unsqueeze(1).to(trained.device)
         chosen = classes[index].to(trained.device)
         side = max(trained.image_size // 8, 2)  # the square that covers
-        cams = grad_cam(trained.net, images, chosen)
+        try:
+            cams = grad_cam(trained.net, images, chosen).cpu().numpy()
+        except NoGradient:
+            cams = [None] * len(images)
         falls = occlusion(trained.net, images, chosen, patch=side, stride=side // 2)
         for i, image, cam, fall in zip(index.tolist(), images, cams, falls, strict=True):
             title = f"{trained.classes[classes[i]]}, {100 * probabilities[i].max():.1f} %"
-            figure = heat_map_figure(image[0].cpu().numpy(), cam.cpu().numpy(), fall.cpu().numpy(), title)
+            figure = heat_map_figure(image[0].cpu().numpy(), cam, fall.cpu().numpy(), title)
             path = scratch / f"{inputs.names[i]}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(path, dpi=120)

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
 from hqcnn_lab.data.split import SPLITS
+from hqcnn_lab.models import GRADIENT_FREE
 from hqcnn_lab.quantum.limits import (
     ANSATZES,
     ENCODERS,
@@ -58,6 +59,9 @@ _COLUMN = Rule(lambda x: isinstance(x, str), "the name of a column; put a number
 _AMOUNTS = Rule(lambda x: all(0 < amount <= 180 for amount in x), "a list of numbers, each above 0")
 _COUNTS = Rule(
     lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
+)
+_COUNTS_OR_ONE = Rule(
+    lambda x: _COUNTS.holds([x] if isinstance(x, int) else x), "a positive whole number, or a list of them"
 )
 
 # Ranges that the types of conf/*.yaml cannot express. A key that the composed config lacks is passed over.
@@ -118,11 +122,23 @@ RULES: dict[str, Rule] = {
     **{f"circuit.noise.{rate}": _PROBABILITY for rate in RATES},
     "circuit.noise.method": _one_of(METHODS),
     "circuit.noise.n_trajectories": _at_least(1),
-    "model.kernel": _one_of(("quantum", "classical")),
+    "model.kernel": _one_of(("quantum", "classical", "frozen")),
     "model.widths": _COUNTS,
     "model.n_circuits": _at_least(1),
     "model.kernel_size": _at_least(1),
     "model.dropout": _between(0, 1),
+    "model.hidden": _COUNTS_OR_ONE,
+    "model.depth": Rule(lambda x: x in (18, 50), "18 or 50"),
+    "model.weights": _PATH,
+    "model.n_clusters": _at_least(2),
+    "model.n_levels": _at_least(2),
+    "model.n_neighbors": _at_least(1),
+    "model.side": _at_least(1),
+    "model.C": _POSITIVE,
+    "model.orientations": _at_least(1),
+    "model.cell": _at_least(1),
+    "model.classifier": _one_of(("svm", "random_forest", "knn")),
+    "model.voting": _one_of(("soft", "hard")),
     "optim.lr": _POSITIVE,
     "optim.quantum_lr": _POSITIVE,
     "optim.tau": _POSITIVE,
@@ -177,7 +193,9 @@ def check(config: DictConfig, in_sweep: bool = False) -> None:
         raise ConfigError(
             "test_checkpoint=best: needs callbacks.best_checkpoint, which is null; use test_checkpoint=last"
         )
-    _check_circuit(config)
+    _check_learning(config)
+    if config.model.get("circuit") is not None:
+        _check_circuit(config)
     _check_device(config.trainer.accelerator)
     _check_loggers(config.logger)
     check_dataset(config.dataset)
@@ -199,6 +217,35 @@ def _check_processes(config: DictConfig, in_sweep: bool) -> None:
             f"trainer.devices={devices}: {config.optim._target_.rpartition('.')[2]} evaluates circuits on the images "
             "of its own process alone; use trainer.devices=1, or another optimizer"
         )
+
+
+def _check_learning(config: DictConfig) -> None:
+    """Whether the model and the optimizer go together, and the files are there that the model begins from."""
+    model, optim = config.model, config.optim
+    name = model._target_.rpartition(".")[2]
+    if name in GRADIENT_FREE and optim._target_ is not None:
+        raise ConfigError(
+            f"optim={optim._target_.rpartition('.')[2].lower()}: {name} learns without gradients and takes no "
+            "optimizer; leave optim= out"
+        )
+    if name not in GRADIENT_FREE and optim._target_ is None:
+        raise ConfigError(f"optim=none: {name} learns by gradients; choose an optimizer")
+    if name in (*GRADIENT_FREE, "CNNFeatures"):
+        if config.test_checkpoint == "best":
+            raise ConfigError(f"test_checkpoint=best: {name} is fitted once, at the end; use test_checkpoint=last")
+        if config.trainer.devices != 1:
+            raise ConfigError(f"trainer.devices={config.trainer.devices}: {name} is fitted in one process; use 1")
+    if name in GRADIENT_FREE and config.ckpt_path is not None:
+        raise ConfigError(f"ckpt_path={config.ckpt_path}: {name} is fitted at once, there is nothing to continue")
+    if name == "Ensemble":
+        if len(model.runs) < 2:
+            raise ConfigError("model.runs: give at least two run folders, model.runs=[runs/a,runs/b]")
+        for run in model.runs:
+            if not Path(run).expanduser().is_dir():
+                raise ConfigError(f"model.runs: {run}: there is no such run folder")
+    weights = model.get("weights")
+    if weights is not None and not Path(weights).expanduser().is_file():
+        raise ConfigError(f"model.weights={weights}: there is no such file")
 
 
 def check_values(config: DictConfig) -> None:
@@ -244,6 +291,8 @@ def _check_circuit(config: DictConfig) -> None:
             f"circuit.n_wires={circuit.n_wires}: one batch needs about {need / 2**30:.0f} GiB and this machine has "
             f"{have / 2**30:.0f}; fewer wires, layers, model.n_circuits or a smaller dataset.batch_size"
         )
+    if "n_circuits" not in config.model:
+        return
     patch = config.model.kernel_size**2
     n_inputs = 2**circuit.n_wires if circuit.encoder == "amplitude" else circuit.n_wires
     if n_inputs % patch:
@@ -256,10 +305,11 @@ def _check_circuit(config: DictConfig) -> None:
 def _batch_bytes(config: DictConfig, noise: Noise | None) -> float:
     """Memory that the circuits of one training batch keep for the backward pass."""
     circuit, model, dataset = config.circuit, config.model, config.dataset
-    if model.kernel != "quantum":
+    if model.get("kernel") == "classical":
         return 0
-    side = dataset.image_size / 2 ** len(model.widths) / model.kernel_size
-    n_samples = model.n_circuits * dataset.batch_size * max(side, 1) ** 2
+    n_samples = dataset.batch_size
+    if "n_circuits" in model:  # one for each patch
+        n_samples *= model.n_circuits * max(dataset.image_size / 2 ** len(model.widths) / model.kernel_size, 1) ** 2
     return n_samples * bytes_per_sample(circuit.n_wires, circuit.n_layers, circuit.engine, noise)
 
 

@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from torch import nn
 
 from hqcnn_lab.analysis.interval import wilson_interval
 from hqcnn_lab.analysis.neighbour import nearest_neighbour_right
@@ -15,6 +16,7 @@ from hqcnn_lab.data import ImageDataModule
 from hqcnn_lab.data.audit import Audit, leak_note
 from hqcnn_lab.data.manifest import manifest_hash
 from hqcnn_lab.models import ImageClassifier
+from hqcnn_lab.optim import parameter_groups
 
 
 def about_split(data: ImageDataModule, audit: Audit | None) -> dict[str, Any]:
@@ -32,19 +34,11 @@ def about_split(data: ImageDataModule, audit: Audit | None) -> dict[str, Any]:
 
 
 def after_fit(trainer: pl.Trainer, data: ImageDataModule) -> dict[str, Any]:
-    """Training's share of the summary: validation of the last epoch, convergence, sizes."""
+    """Training's share of the summary: validation of the last epoch, convergence, numbers of images and steps."""
     convergence = next((c for c in trainer.callbacks if isinstance(c, Convergence)), None)
-    sizes = {"quantum": 0, "classical": 0}
-    for group in trainer.optimizers[0].param_groups:
-        sizes[group["group"]] += sum(p.numel() for p in group["params"])
     return {
-        **{
-            name: value.item()
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(("train/", "val/"))
-        },
-        **(convergence.summary() if convergence else {}),
-        **{f"params/{name}": size for name, size in sizes.items()},
+        **metrics(trainer, "train/", "val/"),
+        **(convergence.summary() if convergence and trainer.optimizers else {}),
         **{f"images/{part}": len(indices) for part, indices in zip(data.split._fields, data.split, strict=True)},
         "images/skipped": len(data.skipped),
         "epochs": trainer.current_epoch,
@@ -52,10 +46,25 @@ def after_fit(trainer: pl.Trainer, data: ImageDataModule) -> dict[str, Any]:
     }
 
 
+def metrics(trainer: pl.Trainer, *prefixes: str) -> dict[str, float]:
+    """What was logged last under these prefixes."""
+    return {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith(prefixes)}
+
+
+def sizes(net: nn.Module) -> dict[str, int]:
+    """Trainable parameters by kind; of what learns without gradients, the numbers that it learned or keeps."""
+    if hasattr(net, "n_values"):
+        return {"params/quantum": 0, "params/classical": net.n_values}
+    counts = {"params/quantum": 0, "params/classical": 0}
+    for group in parameter_groups(net, lr=0.0):
+        counts[f"params/{group['group']}"] += sum(p.numel() for p in group["params"])
+    return counts
+
+
 def after_test(trainer: pl.Trainer, model: ImageClassifier) -> dict[str, Any]:
     """The test's share of the summary."""
     return {
-        **{name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")},
+        **metrics(trainer, "test/"),
         "test/confusion_matrix": model.confusion_matrix,
     }
 
@@ -74,7 +83,9 @@ def print_result(summary: dict[str, Any], folder: Path) -> None:
         "test AUROC": f"{summary['test/auroc']:.4f}",
         "validation accuracy": f"{100 * summary.get('val/accuracy', float('nan')):.2f} %",
         "parameters": f"{summary['params/classical']:,} classical, {summary['params/quantum']:,} quantum",
-        "training": f"{summary['epochs']} epochs, {summary.get('seconds/epoch', float('nan')):.1f} s each",
+        "training": f"{summary['epochs']} epochs, {summary['seconds/epoch']:.1f} s each"
+        if "seconds/epoch" in summary
+        else f"{summary['seconds/training']:.1f} s",
     }
     table = Table(show_header=False, box=None, padding=(0, 2))
     for name, value in rows.items():

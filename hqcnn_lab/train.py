@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
@@ -120,7 +121,7 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     from hqcnn_lab.callbacks import ResumeState, StopCheckpoint
     from hqcnn_lab.checkpoint_io import WholeFileIO
     from hqcnn_lab.models import ImageClassifier
-    from hqcnn_lab.summary import about_split, after_fit, after_test, print_result
+    from hqcnn_lab.summary import about_split, after_fit, after_test, print_result, sizes
     from hqcnn_lab.tracking import make_loggers, mirror_test
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
@@ -149,8 +150,14 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     # Samplers here know of several processes; Lightning's own would show some test images twice.
     parts = {"plugins": [WholeFileIO()], "use_distributed_sampler": False}
     trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers, **parts)
-    trainer.fit(model, datamodule=data, ckpt_path=plain["ckpt_path"], weights_only=True)
+    if plain["optim"]["_target_"]:
+        if hasattr(model.net, "load_initial_weights") and plain["ckpt_path"] is None:
+            model.net.load_initial_weights()
+        trainer.fit(model, datamodule=data, ckpt_path=plain["ckpt_path"], weights_only=True)
     summary = about_split(data, audit) | after_fit(trainer, data)
+    if hasattr(model.net, "fit"):
+        summary |= _fit_at_once(trainer, model, data, record)
+    summary |= sizes(model.net)
     # After a fit the model holds the last epoch's weights, averaged where that is on.
     best = trainer.checkpoint_callback.best_model_path if plain["test_checkpoint"] == "best" else None
     trainer.test(model, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
@@ -162,6 +169,27 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     mirror_test(loggers, summary, figures, data, model, plain["logger"].get("images", 0))
     print_result(summary, record.folder)
     return summary
+
+
+def _fit_at_once(trainer: Any, model: Any, data: Any, record: Any) -> dict[str, Any]:
+    """What learns without gradients, or is fitted on what a network has learned: fit, validate, keep as `last.ckpt`."""
+    import lightning.pytorch as pl
+    import torch
+
+    from hqcnn_lab.checkpoint_io import WholeFileIO
+    from hqcnn_lab.summary import metrics
+
+    print(f"fitting {type(model.net).__name__} on {len(data.split.train)} images", flush=True)
+    began = time.perf_counter()
+    model.net.fit(data)
+    seconds = time.perf_counter() - began
+    trainer.validate(model, datamodule=data, verbose=False)
+    path = record.folder / "checkpoints" / "last.ckpt"
+    before = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"epoch": -1}
+    now = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
+    WholeFileIO().save_checkpoint(before | now | {"pytorch-lightning_version": pl.__version__}, path)
+    trained = {} if trainer.optimizers else {"seconds/training": seconds}
+    return metrics(trainer, "val/") | trained
 
 
 def _draw_figures(record: Any) -> dict[str, Path]:

@@ -38,7 +38,7 @@ class TrainedModel:
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return next(self.net.parameters()).device
+        return next((weights.device for weights in self.net.parameters()), torch.device("cpu"))
 
     @property
     def by_series(self) -> bool:

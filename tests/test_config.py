@@ -159,11 +159,11 @@ def test_every_swept_value_is_checked_before_the_first_job() -> None:
     [
         [],
         ["optim=gvco,adam,sgd", "seed=0,1,2"],
-        ["optim=glob(*)"],
+        ["optim=glob(*,exclude=none)"],
         ["seed=range(0,3)"],
         ["optim.lr=1", "trainer.limit_train_batches=5", "trainer.devices=[0]", "trainer.precision=bf16-mixed"],
         ["callbacks.weight_average=null", "dataset.augment=null", "+trainer.overfit_batches=1"],
-        ["model=cnn", "circuit.n_wires=6", "model.kernel_size=1"],
+        ["model=hqcnn_twin", "circuit.n_wires=6", "model.kernel_size=1"],
         ["hydra.sweep.dir=elsewhere", "~callbacks.progress"],
         ["dataset.balance=sampler,loss,null", "dataset.augment.mixup=1", "dataset.augment.cutout=0.25"],
         ["optim.quantum_lr=1e-3", "optim.tau=null"],
@@ -182,7 +182,7 @@ def test_a_batch_that_memory_cannot_hold_is_refused() -> None:
     wide = ["circuit.n_wires=16", "dataset.batch_size=4096", "model.n_circuits=256"]
     with pytest.raises(ConfigError, match=r"one batch needs about \d+ GiB and this machine has \d+"):
         check_command_line(wide)
-    check_command_line([*wide, "model=cnn"])
+    check_command_line([*wide, "model=hqcnn_twin"])
 
 
 def test_dataset_folder_is_looked_at(tmp_path: Path, kaggle_root: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_file_that_differs_from_the_original_does_not_appear(
 @pytest.mark.parametrize("ansatz", ANSATZES)
 def test_frozen_circuits_are_exact(ansatz: str) -> None:
     torch.manual_seed(0)
-    images, n = torch.randn(5, 3, 4, 4), 1 if ansatz == "pooling" else 2
+    images, n = torch.randn(5, 3, 4, 4), 1 if ansatz in ("pooling", "qcnn") else 2
     for encoder in ENCODERS:
         for readout in READOUTS if ansatz == "efficient_su2" else ("z",):
             options = {"n_layers": n, "ansatz": ansatz, "encoder": encoder, "readout": readout}

@@ -233,7 +233,7 @@ def test_a_run_of_other_settings_cannot_be_continued(run: Path, tmp_path: Path) 
         "optim.lr=0.5": "was trained with optim.lr=0.03, not 0.5",
         "model.n_circuits=3": "was trained with model.n_circuits=2, not 3",
         "circuit.n_layers=1": "was trained with model.circuit.n_layers=2, not 1",
-        "model=cnn": "was trained with model.kernel=quantum, not classical",
+        "model=hqcnn_twin": "was trained with model.kernel=quantum, not classical",
         "scheduler=none": "was trained with scheduler._target_=hqcnn_lab.optim.WarmupCosine, not None",
         "label_smoothing=0.2": "was trained with label_smoothing=0.05, not 0.2",
         "callbacks.weight_average=null": "callbacks.weight_average must be on",
@@ -337,7 +337,7 @@ def test_nearest_neighbour_is_sought_among_training_images_alone(
 
 
 def test_debug_trainer_looks_at_every_stage(tmp_path: Path) -> None:
-    train(tiny_config(tmp_path / "run", "trainer=debug", "trainer.max_epochs=1", "model=cnn"))
+    train(tiny_config(tmp_path / "run", "trainer=debug", "trainer.max_epochs=1", "model=hqcnn_twin"))
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["params/quantum"] == 0
 
 

@@ -137,8 +137,9 @@ def described(config: Mapping[str, Any], overrides: Any, name: str) -> Row:
     def choice(group: str, suffix: str = "") -> str | None:
         target = as_mapping(config.get(group)).get("_target_")
         by_class = str(target).rpartition(".")[2].removesuffix(suffix).lower() if target else None
-        if group == "model" and as_mapping(config.get(group)).get("kernel") == "classical":
-            by_class = "cnn"
+        kernel = as_mapping(config.get(group)).get("kernel", "quantum")
+        if kernel != "quantum":
+            by_class = f"{by_class}_{'twin' if kernel == 'classical' else kernel}"
         return chosen.get(group, by_class)
 
     seed = config.get("seed", chosen.get("seed"))

@@ -4,9 +4,27 @@ import importlib
 from typing import Any
 
 _HOME = {
+    "ANN": "ann",
+    "AlexNet": "alexnet",
+    "CNNFeatures": "cnn_features",
+    "CRNN": "crnn",
+    "Ensemble": "ensemble",
+    "HOGSVM": "hog_svm",
     "HQCNN": "hqcnn",
+    "HQCNNDense": "hqcnn_dense",
     "ImageClassifier": "classifier",
+    "KNN": "knn",
+    "Linear": "linear",
+    "QCNN": "qcnn",
+    "Quanvolution": "quanvolution",
+    "ResNet": "resnet",
+    "SeparableHQCNN": "hqcnn_separable",
+    "SimpleCNN": "simple_cnn",
+    "UNetEncoder": "unet_encoder",
+    "VGG16": "vgg16",
 }
+# Learn without gradients: no optimizer is theirs.
+GRADIENT_FREE = ("Ensemble", "HOGSVM", "KNN", "Linear")
 __all__ = list(_HOME)
 
 

@@ -132,6 +132,14 @@ def random(n_wires: int, n_layers: int, seed: int) -> Layers:
     return layers
 
 
+def _pool(a: int, b: int, weight: int) -> list[Gate]:
+    """Turn a by what b holds: CRz b→a where b is 1, CRx b→a where it is 0, by weights[weight] and the next.
+
+    Once b is read no more, this is the same as to measure it and turn a by the outcome: the measurement is deferred.
+    """
+    return [Gate("crz", (b, a), weights=(weight,)), Gate("x", (b,)), Gate("crx", (b, a), weights=(weight + 1,))]
+
+
 def pooling(n_wires: int, n_layers: int, seed: int) -> Layers:
     """Each layer joins neighbouring pairs of the wires left and keeps the first of each: a QCNN's block.
 
@@ -146,10 +154,42 @@ def pooling(n_wires: int, n_layers: int, seed: int) -> Layers:
         for a, b in zip(left[::2], left[1::2], strict=False):
             gates += [Gate("ry", (a,), weights=(w,)), Gate("ry", (b,), weights=(w + 1,)), Gate("cnot", (a, b))]
             gates += [Gate("ry", (a,), weights=(w + 2,)), Gate("ry", (b,), weights=(w + 3,))]
-            gates += [Gate("crz", (b, a), weights=(w + 4,)), Gate("x", (b,)), Gate("crx", (b, a), weights=(w + 5,))]
+            gates += _pool(a, b, w + 4)
         layers.append(tuple(gates))
         left = left[::2]
     return layers
+
+
+def qcnn(n_wires: int, n_layers: int, seed: int) -> Layers:
+    """Each layer: one unitary on every neighbouring pair of the wires left, then half of them are pooled away.
+
+    Convolution: any unitary of two wires (Vatan and Williams 2004: U3 on both, CNOT a→b, Ry on a and Rz on b, CNOT b→a,
+    Ry on a, CNOT a→b, U3 on both) on the pairs (0, 1), (2, 3) …, then on (1, 2), (3, 4) … and round the ring. Pooling:
+    as in `pooling`, which lacks the second set of pairs, so that what two of its pairs hold meets only once both are
+    pooled. Cong, Choi, Lukin 2019, with the blocks of Hur, Kim, Park 2022: on 8 wires and 3 layers their 51 weights.
+    All pairs of a layer share its weights: [n_layers, 17].
+    """
+    layers, left = [], list(range(n_wires))
+    for row in range(n_layers):
+        w = 17 * row
+        gates: list[Gate] = []
+        pairs = list(zip(left[::2], left[1::2], strict=False))
+        between = zip(left[1::2], [*left[2::2], left[0]], strict=False) if len(left) > 2 else ()
+        for a, b in (*pairs, *between):
+            gates += [Gate("u3", (a,), weights=(w, w + 1, w + 2)), Gate("u3", (b,), weights=(w + 3, w + 4, w + 5))]
+            gates += [Gate("cnot", (a, b)), Gate("ry", (a,), weights=(w + 6,)), Gate("rz", (b,), weights=(w + 7,))]
+            gates += [Gate("cnot", (b, a)), Gate("ry", (a,), weights=(w + 8,)), Gate("cnot", (a, b))]
+            gates += [Gate("u3", (a,), weights=(w + 9, w + 10, w + 11))]
+            gates += [Gate("u3", (b,), weights=(w + 12, w + 13, w + 14))]
+        for a, b in pairs:
+            gates += _pool(a, b, w + 15)
+        layers.append(tuple(gates))
+        left = left[::2]
+    return layers
+
+
+def _left_by_pooling(n_wires: int, n_layers: int) -> tuple[int, ...]:
+    return tuple(range(n_wires))[:: 2**n_layers]
 
 
 def _per_wire(n_slots: int, extra_layers: int = 0) -> Callable[[int, int], tuple[int, ...]]:
@@ -165,9 +205,6 @@ ANSATZES: dict[str, Ansatz] = {
     "u3_cu3": Ansatz(u3_cu3, _per_wire(6)),
     "random": Ansatz(random, _per_wire(1), trainable=False),
     "separable": Ansatz(separable, _per_wire(2)),
-    "pooling": Ansatz(
-        pooling,
-        lambda n_wires, n_layers: (n_layers, 6),
-        measured=lambda n_wires, n_layers: tuple(range(n_wires))[:: 2**n_layers],
-    ),
+    "pooling": Ansatz(pooling, lambda n_wires, n_layers: (n_layers, 6), measured=_left_by_pooling),
+    "qcnn": Ansatz(qcnn, lambda n_wires, n_layers: (n_layers, 17), measured=_left_by_pooling),
 }

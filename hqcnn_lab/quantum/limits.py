@@ -97,9 +97,9 @@ def check_circuit(
 
 
 def _check_readout(n_wires: int, n_layers: int, ansatz: str, readout: str) -> None:
-    if ansatz == "pooling" and n_layers > max(n_wires - 1, 0).bit_length():
+    if ansatz in ("pooling", "qcnn") and n_layers > max(n_wires - 1, 0).bit_length():
         raise ValueError(
-            f"ansatz='pooling' halves the wires in each layer: {n_wires} wires take n_layers of at most "
+            f"ansatz={ansatz!r} halves the wires in each layer: {n_wires} wires take n_layers of at most "
             f"{(n_wires - 1).bit_length()}, got {n_layers}"
         )
     n_measured = len(ANSATZES[ansatz].measured(n_wires, n_layers))

@@ -22,13 +22,13 @@ _CIRCUIT = ("n_wires", "n_layers", "ansatz", "encoder", "readout", "seed")
 
 @dataclass
 class Mistake:
-    """A misclassified test image; `image` and `overlay` (with its Grad-CAM) are data URIs."""
+    """A misclassified test image; `image` and `overlay` (with its Grad-CAM, where there is one) are data URIs."""
 
     label: str
     prediction: str
     probability: float
     image: str
-    overlay: str
+    overlay: str | None
 
 
 @dataclass
@@ -61,7 +61,8 @@ def circuits(groups: Sequence[Group]) -> list[CircuitPicture]:
     users: dict[tuple, list[str]] = {}
     for group in groups:
         wiring = {key: group.settings.get(f"circuit.{key}") for key in _CIRCUIT}
-        if group.settings.get("model.kernel") == "quantum" and None not in wiring.values():
+        has_circuits = group.settings.get("model.circuit.n_wires") and group.settings.get("model.kernel") != "classical"
+        if has_circuits and None not in wiring.values():
             users.setdefault(tuple(wiring.items()), []).append(group.id)
     pictures = []
     for wiring, ids in list(users.items())[:N_CIRCUITS]:
@@ -131,7 +132,7 @@ def _explained(row: Row, test: Predictions, chosen: np.ndarray, data_sets: dict[
         raise FileNotFoundError(checkpoint)
     import torch
 
-    from hqcnn_lab.explain import grad_cam
+    from hqcnn_lab.explain import NoGradient, grad_cam
     from hqcnn_lab.models import ImageClassifier
 
     data = _data_of(folder, data_sets)
@@ -145,14 +146,17 @@ def _explained(row: Row, test: Predictions, chosen: np.ndarray, data_sets: dict[
         predicted = torch.from_numpy(test.predicted[chosen])
         with torch.no_grad():
             same = model(images).argmax(1) == predicted
-        maps = grad_cam(model, images, predicted).numpy()
+        try:
+            maps = grad_cam(model, images, predicted).numpy()
+        except NoGradient:
+            maps = None
     shown = []
     for i, index in enumerate(chosen):
         if same[i]:
             label, prediction = (test.classes[values[index]] for values in (test.labels, test.predicted))
             probability = float(test.probabilities[index, test.predicted[index]])
             pixels = images[i, 0].numpy()
-            pictures = (_picture(pixels), _picture(pixels, maps[i]))
+            pictures = (_picture(pixels), None if maps is None else _picture(pixels, maps[i]))
             shown.append(Mistake(label, prediction, probability, *pictures))
     return shown
 

@@ -89,7 +89,7 @@ def test_circuit_runs_in_float32_under_autocast() -> None:
     ("options", "words"),
     [
         ({"n_wires": 6}, "multiple of kernel_size"),
-        ({"kernel": "magic"}, "must be quantum or classical"),
+        ({"kernel": "magic"}, "must be quantum, classical or frozen"),
         ({"n_wires": 100, "kernel_size": 10}, "less than a patch"),
     ],
 )

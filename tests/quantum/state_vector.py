@@ -112,12 +112,33 @@ def _pooling(n: int, weights: np.ndarray) -> list[np.ndarray]:
     return layers
 
 
+def _qcnn(n: int, weights: np.ndarray) -> list[np.ndarray]:
+    """Hur, Kim, Park 2022: their circuit 9, an SU(4) of 15 angles, on all neighbours; then pooling of 2 angles."""
+    layers, left = [], list(range(n))
+    for row in weights:
+        gates, m = [], len(left)
+        brick = [(i, i + 1) for i in range(0, m - 1, 2)] + [(i, i + 1) for i in range(1, m - 1, 2)]
+        for i, j in brick + ([(m - 1, 0)] if m > 2 and m % 2 == 0 else []):
+            a, b = left[i], left[j]
+            gates += [on_wire(u3(*row[:3]), a, n) @ on_wire(u3(*row[3:6]), b, n), cnot(a, b, n)]
+            gates += [on_wire(ry(row[6]), a, n) @ on_wire(rz(row[7]), b, n), cnot(b, a, n)]
+            gates += [on_wire(ry(row[8]), a, n), cnot(a, b, n)]
+            gates += [on_wire(u3(*row[9:12]), a, n) @ on_wire(u3(*row[12:15]), b, n)]
+        for a, b in zip(left[0::2], left[1::2], strict=False):
+            gates += [controlled(rz(row[15]), b, a, n), on_wire(X, b, n), controlled(rx(row[16]), b, a, n)]
+        layers.append(product(gates, n))
+        left = left[0::2]
+    return layers
+
+
 def ansatz(name: str, n: int, weights: np.ndarray, seed: int = 0) -> list[np.ndarray]:
     """The matrices of the layers, by the definition of the library or paper the ansatz is from."""
     if name == "random":
         return _random(n, weights, seed)
     if name == "pooling":
         return _pooling(n, weights)
+    if name == "qcnn":
+        return _qcnn(n, weights)
     if name == "real_amplitudes":
         return _two_local([ry], n, weights)
     if name == "efficient_su2":
@@ -186,7 +207,7 @@ def batch(name: str, encoder: str, readout: str, angles: np.ndarray, weights: np
             turns = [on_every_wire([ry(angle) for angle in inputs]) for inputs in angles]
             states = np.stack([turn @ state for turn, state in zip(turns, states, strict=True)])
         states = states @ layer.T
-    return read(readout, states, list(range(0, n, 2 ** len(weights) if name == "pooling" else 1)))
+    return read(readout, states, list(range(0, n, 2 ** len(weights) if name in ("pooling", "qcnn") else 1)))
 
 
 def outputs(

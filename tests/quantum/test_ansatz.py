@@ -12,6 +12,7 @@ PER_WIRE = {
     **{"hardware_efficient": 2, "separable": 2, "basic_entangler": 1, "strongly_entangling": 3, "real_amplitudes": 1},
     **{"efficient_su2": 2, "u3_cu3": 6, "random": 1},
 }
+PER_LAYER = {"pooling": 6, "qcnn": 17}  # shared by all pairs of wires
 
 
 def cnots(ansatz: str, n_wires: int, n_layers: int = 1) -> list[list[tuple[int, int]]]:
@@ -24,7 +25,7 @@ def inputs_for(encoder: str, n_wires: int, batch: int, rng: np.random.Generator)
 
 
 def test_every_ansatz_is_checked_here():
-    assert {*PER_WIRE, "pooling"} == set(ANSATZES)
+    assert {*PER_WIRE, *PER_LAYER} == set(ANSATZES)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -51,7 +52,7 @@ def test_every_weight_and_every_input_is_used_in_order(ansatz, encoder):
         size = int(np.prod(circuit.weight_shape))
         weights = [i for gate in circuit.gates for i in gate.weights]
         assert set(weights) == set(range(size))
-        assert len(weights) == size or ansatz == "pooling"  # where pairs share them
+        assert len(weights) == size or ansatz in PER_LAYER  # where pairs share them
         assert circuit.n_inputs == (2**n_wires if encoder == "amplitude" else n_wires)
         inputs = [i for gate in circuit.encoding for i in gate.inputs]
         assert inputs == ([] if encoder == "amplitude" else list(range(n_wires)))
@@ -118,24 +119,34 @@ def test_the_random_circuit_is_its_seed():
     assert all(gate.name != "cnot" for gate in layers(1, 3, 0)[0])
 
 
+@pytest.mark.parametrize("ansatz", PER_LAYER)
 @pytest.mark.parametrize(
     ("n_wires", "n_layers", "measured"),
     [(8, 1, (0, 2, 4, 6)), (8, 2, (0, 4)), (8, 3, (0,)), (5, 1, (0, 2, 4)), (5, 2, (0, 4)), (5, 3, (0,)), (1, 2, (0,))],
 )
-def test_pooling_halves_the_wires(n_wires, n_layers, measured):
-    circuit = make_circuit(n_wires, n_layers, "pooling")
+def test_pooling_halves_the_wires(ansatz, n_wires, n_layers, measured):
+    circuit = make_circuit(n_wires, n_layers, ansatz)
     assert circuit.measured == measured
-    assert circuit.weight_shape == (n_layers, 6)
+    assert circuit.weight_shape == (n_layers, PER_LAYER[ansatz])
     left = set(range(n_wires))
-    for layer in ANSATZES["pooling"].layers(n_wires, n_layers, 0):
+    for layer in ANSATZES[ansatz].layers(n_wires, n_layers, 0):
         assert {wire for gate in layer for wire in gate.wires} <= left
         left -= {gate.wires[0] for gate in layer if gate.name in ("crx", "crz")}  # the control is read no more
     assert left == set(measured)
 
 
-@pytest.mark.parametrize("ansatz", [name for name in ANSATZES if name != "pooling"])
+@pytest.mark.parametrize("ansatz", PER_WIRE)
 def test_all_wires_are_read_but_by_pooling(ansatz):
     assert make_circuit(5, 2, ansatz).measured == (0, 1, 2, 3, 4)
+
+
+def test_qcnn_convolves_every_neighbouring_pair_once_before_it_pools():
+    first, second, third = ANSATZES["qcnn"].layers(8, 3, 0)
+    expected = [(0, 1), (2, 3), (4, 5), (6, 7), (1, 2), (3, 4), (5, 6), (7, 0)]
+    for layer, pairs in ((first, expected), (second, [(0, 2), (4, 6), (2, 4), (6, 0)]), (third, [(0, 4)])):
+        cnots = [gate.wires for gate in layer if gate.name == "cnot"]
+        assert cnots == [wires for a, b in pairs for wires in ((a, b), (b, a), (a, b))]
+    assert make_circuit(8, 3, "qcnn").weight_shape == (3, 17)  # Hur, Kim, Park 2022: 51 weights
 
 
 def test_strings_of_the_readouts():

@@ -198,7 +198,9 @@ def test_an_empty_batch_goes_through_and_back(engine, encoder, ansatz):
 @pytest.mark.parametrize(("engine", "encoder"), supported(OURS))
 def test_gradcheck(engine, encoder, ansatz):
     for n_wires, readout in ((1, "y"), (3, "zz"), (2, "probabilities")):
-        circuit = make_circuit(n_wires, 2 if n_wires > 1 and ansatz != "pooling" else 1, ansatz, encoder, readout)
+        circuit = make_circuit(
+            n_wires, 2 if n_wires > 1 and ansatz not in ("pooling", "qcnn") else 1, ansatz, encoder, readout
+        )
         if circuit.n_outputs == 0:
             continue
         arguments = [tensor.requires_grad_() for tensor in tensors(*draw_inputs(circuit, 2, 3))]

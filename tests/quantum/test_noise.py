@@ -186,7 +186,7 @@ def test_readout_error_in_closed_form():
 @pytest.mark.parametrize("ansatz", list(ANSATZES))
 def test_density_is_the_kraus_simulation(ansatz, encoder):
     for basis, readouts in {"z": ("z", "zz", "probabilities"), "x": ("x",), "y": ("y",)}.items():
-        layers = 1 if ansatz == "pooling" else 2  # of three wires two are left to be read
+        layers = 1 if ansatz in ("pooling", "qcnn") else 2  # of three wires two are left to be read
         circuit = make_circuit(3, layers, ansatz, encoder, basis)
         inputs, weights = random_case(circuit, n_circuits=2)
         noisy, clean = (

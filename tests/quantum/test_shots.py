@@ -101,7 +101,9 @@ def test_certain_outcomes_stay_certain_beyond_rounding(monkeypatch):
 @pytest.mark.parametrize("ansatz", list(ANSATZES))
 def test_the_shift_rules_are_exact(ansatz, encoder, monkeypatch):
     monkeypatch.setattr(shots, "_draw", lambda values, circuit, n_shots: values)
-    circuit = make_circuit(4 if ansatz == "pooling" else 3, 2, ansatz, encoder, "y" if encoder == "angle_z" else "z")
+    circuit = make_circuit(
+        4 if ansatz in ("pooling", "qcnn") else 3, 2, ansatz, encoder, "y" if encoder == "angle_z" else "z"
+    )
     case = random_case(circuit, n_circuits=2)
     expected = gradients(lambda *case: exact(*case, circuit), *case)
     found = gradients(lambda *case: parameter_shift(exact, *case, circuit, 1), *case)

@@ -280,7 +280,11 @@ def _check_circuit(config: DictConfig) -> None:
         check_circuit(**{key: value for key, value in options.items() if key != "seed"})
     except (TypeError, ValueError) as error:  # TypeError: a key too many, or one that is missing
         raise ConfigError(f"circuit: {first_line(error)}") from None
-    if (circuit.encoder, circuit.shot_gradient) == ("amplitude", "parameter_shift") and circuit.shots:
+    name, n_inputs = config.model._target_.rpartition(".")[2], circuit.n_wires
+    if circuit.encoder == "amplitude":
+        n_inputs = 2**circuit.n_wires
+    trains_inputs = name not in ("QCNN", "Quanvolution")  # theirs are pixels
+    if (circuit.encoder, circuit.shot_gradient) == ("amplitude", "parameter_shift") and circuit.shots and trains_inputs:
         raise ConfigError(
             "circuit.shot_gradient=parameter_shift: shifts angles, and circuit.encoder=amplitude has none to train "
             "the network before it; use circuit.shot_gradient=straight_through"
@@ -291,11 +295,26 @@ def _check_circuit(config: DictConfig) -> None:
             f"circuit.n_wires={circuit.n_wires}: one batch needs about {need / 2**30:.0f} GiB and this machine has "
             f"{have / 2**30:.0f}; fewer wires, layers, model.n_circuits or a smaller dataset.batch_size"
         )
-    if "n_circuits" not in config.model:
-        return
-    patch = config.model.kernel_size**2
-    n_inputs = 2**circuit.n_wires if circuit.encoder == "amplitude" else circuit.n_wires
-    if n_inputs % patch:
+    _check_wiring(config, name, n_inputs)
+
+
+def _check_wiring(config: DictConfig, name: str, n_inputs: int) -> None:
+    """Whether the circuit takes what the network gives it."""
+    circuit = config.circuit
+    if name == "QCNN" and (circuit.ansatz != "qcnn" or circuit.n_wires & (circuit.n_wires - 1)):
+        raise ConfigError(
+            f"circuit.ansatz={circuit.ansatz}, circuit.n_wires={circuit.n_wires}: model=qcnn is the ansatz qcnn on a "
+            "power of two of wires; circuit=qcnn"
+        )
+    patch = config.model.get("kernel_size", 1) ** 2
+    if name == "Quanvolution":
+        wanted = max(math.ceil(math.log2(patch)), 1) if circuit.encoder == "amplitude" else patch
+        if circuit.n_wires != wanted:
+            raise ConfigError(
+                f"circuit.n_wires={circuit.n_wires}: must be {wanted} for patches of model.kernel_size="
+                f"{config.model.kernel_size} and circuit.encoder={circuit.encoder}"
+            )
+    elif n_inputs % patch:
         raise ConfigError(
             f"circuit.n_wires={circuit.n_wires}: its {n_inputs} inputs must be a multiple of "
             f"model.kernel_size² = {patch}, one for each position of the patch; model.kernel_size=1 takes any number"

@@ -83,7 +83,7 @@ def load_run(path: str | Path, checkpoint: str = "last") -> TrainedModel:
     net = _network(known)
     try:
         net.load_state_dict({k[4:]: v for k, v in content["state_dict"].items() if k.startswith("net.")})
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split("\n")[1:2]).strip() or first_line(error)
         raise UnusableRun(
             f"its weights do not fit {known['model']['_target_']} and {len(known['classes'])} classes: "

@@ -7,6 +7,8 @@ from hqcnn_lab.models.intensity import standardized
 
 _LEAST_SIDE = 63
 
+_N_DENSE = 4096
+
 
 class AlexNet(nn.Module):
     """Five convolutions and three dense layers: AlexNet in one column (Krizhevsky 2014, arXiv:1404.5997).
@@ -46,12 +48,12 @@ class AlexNet(nn.Module):
         self.pool = nn.Sequential(nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(6))
         self.classifier = nn.Sequential(
             nn.Dropout(dropout),
-            nn.Linear(256 * 6 * 6, 4096),
+            nn.Linear(256 * 6 * 6, _N_DENSE),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(4096, 4096),
+            nn.Linear(_N_DENSE, _N_DENSE),
             nn.ReLU(),
-            nn.Linear(4096, n_classes),
+            nn.Linear(_N_DENSE, n_classes),
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hqcnn_lab.rules import first_line
+
 if TYPE_CHECKING:
     from hqcnn_lab.data import ImageDataModule
 
@@ -48,11 +50,36 @@ class Fitted(nn.Module):
         return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.zeros(0, dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        import skops.io
-
         self.is_fitted = state.numel() > 0
         if self.is_fitted:
-            self.classifier = skops.io.loads(state.cpu().numpy().tobytes(), trusted=[])
+            self.classifier = _loaded(state.cpu().numpy().tobytes(), type(self.classifier))
+
+
+def _loaded(data: bytes, wanted: type) -> Any:
+    """A classifier of the type wanted; ValueError for anything else, with nothing of it run."""
+    import skops.io
+
+    # skops trusts no tree, since scikit-learn follows its indices without looking: here they are looked at.
+    trees = ["sklearn.tree._tree.Tree"] if wanted.__name__ == "RandomForestClassifier" else []
+    try:
+        classifier = skops.io.loads(data, trusted=trees)
+    except Exception as error:  # whatever skops, zipfile or json call it
+        raise ValueError(f"its classifier is refused: {first_line(error)[:120]}") from None
+    if type(classifier) is not wanted:
+        raise ValueError(f"its classifier is refused: a {type(classifier).__name__}, not a {wanted.__name__}")
+    if trees and not all(_is_sound(one.tree_) for one in classifier.estimators_):
+        raise ValueError("its classifier is refused: a tree of it is damaged")
+    return classifier
+
+
+def _is_sound(tree: Any) -> bool:
+    """Whether every node leads further down, to one that is there, by a feature that is there; or is a leaf."""
+    here = np.arange(tree.node_count)
+    is_leaf = (tree.children_left == -1) & (tree.children_right == -1)
+    leads_on = (tree.feature >= 0) & (tree.feature < tree.n_features)
+    for children in (tree.children_left, tree.children_right):
+        leads_on &= (children > here) & (children < tree.node_count)
+    return bool((is_leaf | leads_on).all())
 
 
 class Estimator(nn.Module):

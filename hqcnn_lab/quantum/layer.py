@@ -21,7 +21,7 @@ class QuantumLayer(CircuitModule):
 
     Args:
         n_wires: qubits; wire 0 is the most significant bit. `limits.MAX_WIRES` per engine.
-        n_layers: repetitions of the ansatz; for "pooling" how often the wires are halved.
+        n_layers: repetitions of the ansatz; for "pooling" and "qcnn" how often the wires are halved.
         ansatz: one of `limits.ANSATZES`, each defined in `ansatz.py`; "separable" is the twin without entanglement.
         encoder: "angle_y" (Ry), "angle_x" (Rx), "angle_z" (H, then Rz), "reuploading" (Ry before every layer),
             "amplitude".

@@ -16,7 +16,7 @@ def pixelwise(image: np.ndarray, n_clusters: int, fuzziness: float, n_iterations
     centres = x.min() + (x.max() - x.min()) * (np.arange(n_clusters) + 0.5) / n_clusters
 
     def memberships() -> np.ndarray:
-        distance = np.maximum(np.abs(x[:, None] - centres), 1e-150)
+        distance = np.maximum(np.abs(x[:, None] - centres), 1e-70)
         ratio = distance[:, :, None] / distance[:, None, :]
         return 1 / (ratio ** (2 / (fuzziness - 1))).sum(2)
 

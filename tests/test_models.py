@@ -1,0 +1,86 @@
+"""Every `model=` there is: trained, reloaded, asked again; and the combinations that make no sense."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from hqcnn_lab import models
+from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.data import PhantomDataModule
+from hqcnn_lab.models import alexnet, vgg16
+from hqcnn_lab.rules import ConfigError
+from hqcnn_lab.train import train
+from hqcnn_lab.trained import load_run
+
+MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml"))
+# Without what only costs time here: averages, further checkpoints, pictures.
+QUICK = ["name=tiny", "callbacks.weight_average=null", "callbacks.best_checkpoint=null", "figures=false", "logger=none"]
+QUICK += ["dataset.image_size=64", "dataset.batch_size=16", "dataset.n_train=40", "dataset.n_test=8"]
+QUICK += ["trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_trains_reloads_and_predicts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As they are, a checkpoint of these two takes gigabytes.
+    monkeypatch.setattr(vgg16, "_CHANNELS", [[8, 8], [8, 8], [8, 8, 8], [8, 8, 8], [8, 8, 8]])
+    monkeypatch.setattr(vgg16, "_N_DENSE", 16)
+    monkeypatch.setattr(alexnet, "_N_DENSE", 16)
+    chosen = [f"model={name}"]
+    if name == "ensemble":
+        for member in ("knn", "linear"):
+            train(compose([*QUICK, f"model={member}", f"paths.output_dir={tmp_path}/{member}"]))
+        chosen.append(f"model.runs=[{tmp_path}/knn,{tmp_path}/linear]")
+    check_command_line([*chosen, *QUICK])
+    train(compose([*QUICK, *chosen, f"paths.output_dir={tmp_path}/run"]))
+    with (tmp_path / "run" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    data = PhantomDataModule(n_train=40, n_test=8, image_size=64)
+    data.setup()
+    trained = load_run(tmp_path / "run")
+    probabilities = trained.logits(data.images[data.split.test]).softmax(1)
+    expected = torch.tensor([[float(row[f"p/{name}"]) for name in trained.classes] for row in rows])
+    torch.testing.assert_close(probabilities, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_every_network_has_a_choice() -> None:
+    named = {compose([f"model={name}"]).model._target_ for name in MODELS}
+    assert named == {f"hqcnn_lab.models.{name}" for name in models.__all__ if name != "ImageClassifier"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=hog_svm", "optim=gvco"], "optim=gvco: HOGSVM learns without gradients and takes no optimizer"),
+        (["model=knn", "optim.lr=0.1"], "optim.lr: there is no such key"),
+        (["optim=none"], "optim=none: HQCNN learns by gradients; choose an optimizer"),
+        (["-m", "model=hqcnn,knn", "optim=adam,sgd"], "optim=adam: KNN learns without gradients"),
+        (["model=linear", "test_checkpoint=best"], "test_checkpoint=best: Linear is fitted once, at the end"),
+        (["model=cnn_features", "trainer.devices=2"], "trainer.devices=2: CNNFeatures is fitted in one process"),
+        (["model=knn", "ckpt_path=x.ckpt"], "ckpt_path=x.ckpt: KNN is fitted at once, there is nothing to continue"),
+        (["model=ensemble"], "model.runs: give at least two run folders"),
+        (["model=ensemble", "model.runs=[nowhere,either]"], "model.runs: nowhere: there is no such run folder"),
+        (["model=vgg16", "model.weights=nowhere.pth"], "model.weights=nowhere.pth: there is no such file"),
+        (["model=resnet", "model.depth=34"], "model.depth=34: must be 18 or 50"),
+        (
+            ["model=qcnn", "circuit.ansatz=pooling"],
+            "circuit.ansatz=pooling, circuit.n_wires=8: model=qcnn is",
+        ),
+        (["model=qcnn", "circuit.n_wires=6"], "circuit.ansatz=qcnn, circuit.n_wires=6: model=qcnn is the ansatz"),
+        (["model=quanvolution", "circuit.n_wires=5"], "circuit.n_wires=5: must be 4 for patches"),
+    ],
+)
+def test_combination_that_makes_no_sense_is_one_line(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check_command_line([line for line in overrides if line != "-m"], multirun="-m" in overrides)
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model_goes_with_every_data_set_and_split(name: str, kaggle_root: Path) -> None:
+    runs = [] if name != "ensemble" else [f"model.runs=[{kaggle_root},{kaggle_root}]"]
+    for split in ("official", "grouped", "random"):
+        data = ["dataset=kaggle", f"dataset.root={kaggle_root}", f"dataset.split={split}"]
+        check_command_line([f"model={name}", *runs, *data])

@@ -98,6 +98,10 @@ def predict(config: DictConfig) -> None:
     torch.manual_seed(0)  # for circuits with shots or noise
     probabilities = trained.logits(inputs.images).softmax(1)
     _print(trained, inputs, probabilities)
+    brain = trained.is_brain(inputs.images)
+    for name, p in zip(inputs.names, [] if brain is None else brain.tolist(), strict=brain is not None):
+        if p <= 0.5:
+            print(f"{name}: taken for no brain ({100 * p:.0f} % sure of one), so its class means nothing", flush=True)
     if config.out is None:
         return
     out = Path(config.out).expanduser()
@@ -106,7 +110,7 @@ def predict(config: DictConfig) -> None:
     if config.explain:
         _explain(_pictures(out), trained, inputs, probabilities)
     scratch = out.with_name(f"{out.name}.part")
-    scratch.write_text(text(trained, inputs, probabilities), encoding="utf-8")
+    scratch.write_text(text(trained, inputs, probabilities, brain), encoding="utf-8")
     scratch.replace(out)
     print(f"written to {out}" + (f" and {_pictures(out)}" if config.explain else ""))
 
@@ -129,17 +133,19 @@ def _print(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor") -
     sys.stdout.flush()
 
 
-def _as_csv(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor") -> str:
-    """As a run's predictions.csv, which knows a label besides."""
+def _as_csv(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor", brain: "Tensor | None") -> str:
+    """As a run's predictions.csv, which knows a label besides; with how sure it is of a brain, where it tells."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "prediction", *(f"p/{name}" for name in trained.classes)])
-    for name, row in zip(inputs.names, probabilities, strict=True):
-        writer.writerow([name, trained.classes[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())])
+    stage_one = [[]] * len(inputs.names) if brain is None else [[f"{p:.6f}"] for p in brain.tolist()]
+    header = ["file", "prediction", *(f"p/{name}" for name in trained.classes)]
+    writer.writerow(header + ["brain"] * (brain is not None))
+    for name, row, more in zip(inputs.names, probabilities, stage_one, strict=True):
+        writer.writerow([name, trained.classes[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist()), *more])
     return text.getvalue()
 
 
-def _as_json(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor") -> str:
+def _as_json(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor", brain: "Tensor | None") -> str:
     images: list[dict[str, Any]] = [
         {
             "file": name,
@@ -148,6 +154,8 @@ def _as_json(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor")
         }
         for name, row in zip(inputs.names, probabilities, strict=True)
     ]
+    for image, p in zip(images, [] if brain is None else brain.tolist(), strict=brain is not None):
+        image["brain"] = round(p, 6)
     skipped = [{"file": name, "reason": reason} for name, reason in inputs.skipped]
     about = {"checkpoint": trained.checkpoint.name, "epoch": trained.epoch, "classes": trained.classes}
     return json.dumps(about | {"images": images, "skipped": skipped}, indent=2, ensure_ascii=False) + "\n"

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
 from hqcnn_lab.data.split import SPLITS
-from hqcnn_lab.models import GRADIENT_FREE
+from hqcnn_lab.models import FITTED_LAST, GRADIENT_FREE
 from hqcnn_lab.quantum.limits import (
     ANSATZES,
     ENCODERS,
@@ -228,9 +228,12 @@ def _check_learning(config: DictConfig) -> None:
             f"optim={optim._target_.rpartition('.')[2].lower()}: {name} learns without gradients and takes no "
             "optimizer; leave optim= out"
         )
+    inner = (model.get("network") or {}).get("_target_", "").rpartition(".")[2]
+    if inner in (*GRADIENT_FREE, *FITTED_LAST):
+        raise ConfigError(f"model.network={inner}: the second stage is a network that is trained by gradients alone")
     if name not in GRADIENT_FREE and optim._target_ is None:
         raise ConfigError(f"optim=none: {name} learns by gradients; choose an optimizer")
-    if name in (*GRADIENT_FREE, "CNNFeatures"):
+    if name in (*GRADIENT_FREE, *FITTED_LAST):
         if config.test_checkpoint == "best":
             raise ConfigError(f"test_checkpoint=best: {name} is fitted once, at the end; use test_checkpoint=last")
         if config.trainer.devices != 1:

@@ -181,7 +181,7 @@ def _fit_at_once(trainer: Any, model: Any, data: Any, record: Any) -> dict[str, 
 
     print(f"fitting {type(model.net).__name__} on {len(data.split.train)} images", flush=True)
     began = time.perf_counter()
-    model.net.fit(data)
+    found = model.net.fit(data) or {}
     seconds = time.perf_counter() - began
     trainer.validate(model, datamodule=data, verbose=False)
     path = record.folder / "checkpoints" / "last.ckpt"
@@ -189,7 +189,7 @@ def _fit_at_once(trainer: Any, model: Any, data: Any, record: Any) -> dict[str, 
     now = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
     WholeFileIO().save_checkpoint(before | now | {"pytorch-lightning_version": pl.__version__}, path)
     trained = {} if trainer.optimizers else {"seconds/training": seconds}
-    return metrics(trainer, "val/") | trained
+    return metrics(trainer, "val/") | trained | found
 
 
 def _draw_figures(record: Any) -> dict[str, Path]:

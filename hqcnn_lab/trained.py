@@ -46,6 +46,13 @@ class TrainedModel:
         return self.classes == [name.lower() for name in clinical.CLASSES]
 
     @torch.inference_mode()
+    def is_brain(self, images: np.ndarray) -> Tensor | None:
+        """`[N]`, the probability that a brain is shown at all; None of a network that does not tell: `TwoStage` does."""
+        if not hasattr(self.net, "is_brain"):
+            return None
+        return self.net.is_brain(torch.from_numpy(np.asarray(images, np.float32)).unsqueeze(1))
+
+    @torch.inference_mode()
     def logits(self, images: np.ndarray, batch_size: int = 256) -> Tensor:
         """`[N, n_classes]` on the CPU, of images `[N, image_size, image_size]` in [0, 1]; N may be 0.
 

@@ -62,6 +62,7 @@ def test_every_network_has_a_choice() -> None:
         (["model=ensemble"], "model.runs: give at least two run folders"),
         (["model=ensemble", "model.runs=[nowhere,either]"], "model.runs: nowhere: there is no such run folder"),
         (["model=vgg16", "model.weights=nowhere.pth"], "model.weights=nowhere.pth: there is no such file"),
+        (["model=two_stage", "model@model.network=knn"], "model.network=KNN: the second stage is a network"),
         (["model=resnet", "model.depth=34"], "model.depth=34: must be 18 or 50"),
         (
             ["model=qcnn", "circuit.ansatz=pooling"],

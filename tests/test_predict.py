@@ -18,7 +18,7 @@ from data.dicom_files import as_file, mr_slice
 from PIL import Image
 
 from hqcnn_lab.config import compose
-from hqcnn_lab.data.export import export_dicom
+from hqcnn_lab.data.export import export_dicom, export_kaggle
 from hqcnn_lab.data.inputs import read_inputs
 from hqcnn_lab.predict import main
 from hqcnn_lab.train import train
@@ -225,3 +225,26 @@ assert not {"lightning", "torchmetrics", "wandb", "matplotlib", "scipy"} & set(s
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_two_stages_say_what_is_no_brain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["model=two_stage", "model@model.network=ann", "dataset.image_size=32", "dataset.n_train=80"]
+    base += ["dataset.n_test=8", "trainer.max_epochs=1", "logger=none", "name=tiny", "figures=false"]
+    train(compose([*base, f"paths.output_dir={tmp_path}/run"]))
+    folder = tmp_path / "input"
+    folder.mkdir()
+    export_kaggle(tmp_path / "brain", n_train=4, n_test=4, size=32)
+    brain = next((tmp_path / "brain").rglob("*.jpg"))
+    shutil.copy(brain, folder / "brain.jpg")
+    noise = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    capsys.readouterr()
+    main([f"run={tmp_path}/run", f"input={folder}", f"out={tmp_path}/out.csv"])
+    said = capsys.readouterr().out
+    assert "noise.png: taken for no brain (" in said
+    assert "brain.jpg: taken" not in said
+    rows = rows_of(tmp_path / "out.csv")
+    assert float(rows["brain.jpg"]["brain"]) > 0.5 >= float(rows["noise.png"]["brain"])
+    main([f"run={tmp_path}/run", f"input={folder}", f"out={tmp_path}/out.json"])
+    images = json.loads((tmp_path / "out.json").read_text())["images"]
+    assert [image["brain"] > 0.5 for image in images] == [True, False]

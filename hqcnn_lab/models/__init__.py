@@ -20,11 +20,14 @@ _HOME = {
     "ResNet": "resnet",
     "SeparableHQCNN": "hqcnn_separable",
     "SimpleCNN": "simple_cnn",
+    "TwoStage": "two_stage",
     "UNetEncoder": "unet_encoder",
     "VGG16": "vgg16",
 }
 # Learn without gradients: no optimizer is theirs.
 GRADIENT_FREE = ("Ensemble", "HOGSVM", "KNN", "Linear")
+# Have a part that is fitted once the others are trained by gradients.
+FITTED_LAST = ("CNNFeatures", "TwoStage")
 __all__ = list(_HOME)
 
 

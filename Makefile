@@ -31,8 +31,9 @@ sync: .venv/ready  ## upload W&B's offline runs (needs: wandb login)
 study: .venv/ready  ## compare optimizers fairly, on the phantom; more: make study ARGS="sweep=noise scale=kaggle scale.root=…"
 	$(BIN)/python -m hqcnn_lab.study $(ARGS)
 
+# Tests start many processes: compiled files spare each of them half a second.
 test: .venv/ready  ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: .venv/ready  ## check style
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ may be.
 import difflib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def _checked(parsed: list[Any], lines: list[str], name: str) -> DictConfig:
                 raise ConfigError(f"{line}: every group is needed; choose one of {', '.join(_options(line[1:]))}")
             _check_choice(override.key_or_group, line.split("=", 1)[1])
     try:
-        reference = compose([line for line, choice in zip(lines, is_choice, strict=True) if choice], name)
+        reference = _defaults(tuple(line for line, choice in zip(lines, is_choice, strict=True) if choice), name)
         changes = [
             o for o, choice in zip(parsed, is_choice, strict=True) if not choice and o.type == OverrideType.CHANGE
         ]
@@ -147,6 +148,12 @@ def _checked(parsed: list[Any], lines: list[str], name: str) -> DictConfig:
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"{first_line(error)}{_missing_plugin(str(error))}") from None
     return config
+
+
+@cache
+def _defaults(choices: tuple[str, ...], name: str) -> DictConfig:
+    """What these choices of groups come to, every key at its default: the same for most jobs of a sweep."""
+    return compose(list(choices), name)
 
 
 def _missing_plugin(message: str) -> str:

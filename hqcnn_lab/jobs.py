@@ -24,6 +24,7 @@ PATIENCE = 20  # seconds that a run, told to end, has to note it
 # Imported once, in a process that every run is forked from; before any parallel region, so that the fork is safe.
 # (Not `hqcnn_lab.train`: where that is the main module, Python would warn that it is there twice.)
 _PRELOAD = ["hqcnn_lab.jobs", "hqcnn_lab.record", "hqcnn_lab.summary", "lightning.pytorch.loggers"]
+_PRELOAD += ["hqcnn_lab.callbacks", "hqcnn_lab.data.phantom_datamodule", "hqcnn_lab.models.hqcnn", "hqcnn_lab.resume"]
 
 
 class Job(NamedTuple):

@@ -47,7 +47,7 @@ class TrainedModel:
 
     @torch.inference_mode()
     def is_brain(self, images: np.ndarray) -> Tensor | None:
-        """`[N]`, the probability that a brain is shown at all; None of a network that does not tell: `TwoStage` does."""
+        """`[N]`, the probability that a brain is shown; None of a network that does not tell (`TwoStage` does)."""
         if not hasattr(self.net, "is_brain"):
             return None
         return self.net.is_brain(torch.from_numpy(np.asarray(images, np.float32)).unsqueeze(1))

@@ -10,7 +10,7 @@ from hqcnn_lab import models
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
 from hqcnn_lab.data import PhantomDataModule
 from hqcnn_lab.models import alexnet, vgg16
-from hqcnn_lab.rules import ConfigError
+from hqcnn_lab.rules import ConfigError, check
 from hqcnn_lab.train import train
 from hqcnn_lab.trained import load_run
 
@@ -84,4 +84,4 @@ def test_model_goes_with_every_data_set_and_split(name: str, kaggle_root: Path) 
     runs = [] if name != "ensemble" else [f"model.runs=[{kaggle_root},{kaggle_root}]"]
     for split in ("official", "grouped", "random"):
         data = ["dataset=kaggle", f"dataset.root={kaggle_root}", f"dataset.split={split}"]
-        check_command_line([f"model={name}", *runs, *data])
+        check(compose([f"model={name}", *runs, *data]))

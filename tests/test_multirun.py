@@ -85,7 +85,7 @@ def test_three_of_24_die_and_only_they_run_again(small_disk: Path, tmp_path: Pat
 
 @needs_joblib
 def test_a_sweep_killed_three_times_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    n_jobs = int(os.environ.get("HQCNN_SWEEP_JOBS", "12"))
+    n_jobs = int(os.environ.get("HQCNN_SWEEP_JOBS", "8"))
     arguments = sweep_of([tmp_path / f"kept{i:02}" for i in range(n_jobs)])
     seen: dict[str, str] = {}
     chance = random.Random()

@@ -117,7 +117,7 @@ def train(config: DictConfig) -> float | None:
 def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     from lightning.pytorch.loggers import CSVLogger
 
-    from hqcnn_lab.build import build
+    from hqcnn_lab.build import BuildError, build
     from hqcnn_lab.callbacks import ResumeState, StopCheckpoint
     from hqcnn_lab.checkpoint_io import WholeFileIO
     from hqcnn_lab.models import ImageClassifier
@@ -152,7 +152,10 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers, **parts)
     if plain["optim"]["_target_"]:
         if hasattr(model.net, "load_initial_weights") and plain["ckpt_path"] is None:
-            model.net.load_initial_weights()
+            try:
+                model.net.load_initial_weights()
+            except ValueError as error:
+                raise BuildError(first_line(error)) from None
         trainer.fit(model, datamodule=data, ckpt_path=plain["ckpt_path"], weights_only=True)
     summary = about_split(data, audit) | after_fit(trainer, data)
     if hasattr(model.net, "fit"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hqcnn_lab import models
+from hqcnn_lab.build import BuildError
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
 from hqcnn_lab.data import PhantomDataModule
 from hqcnn_lab.models import alexnet, vgg16
@@ -42,6 +43,24 @@ def test_model_trains_reloads_and_predicts(name: str, tmp_path: Path, monkeypatc
     probabilities = trained.logits(data.images[data.split.test]).softmax(1)
     expected = torch.tensor([[float(row[f"p/{name}"]) for name in trained.classes] for row in rows])
     torch.testing.assert_close(probabilities, expected, atol=2e-5, rtol=1e-4)
+
+
+def test_transfer_begins_from_the_file_and_needs_it_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vgg16, "_CHANNELS", [[8, 8], [8, 8], [8, 8, 8], [8, 8, 8], [8, 8, 8]])
+    monkeypatch.setattr(vgg16, "_N_DENSE", 16)
+    file = tmp_path / "weights.pth"
+    known = vgg16.VGG16(1000, 64).state_dict()
+    torch.save(known, file)
+    chosen = ["model=vgg16", f"model.weights={file}", "model.frozen=true", "callbacks.weight_average=null"]
+    train(compose([*QUICK, *chosen, f"paths.output_dir={tmp_path}/run"]))
+    file.unlink()
+    net = load_run(tmp_path / "run").net
+    assert torch.equal(net.features[0].weight.cpu(), known["features.0.weight"])  # frozen
+    assert not torch.equal(net.classifier[0].weight.cpu(), known["classifier.0.weight"])  # trained
+
+    torch.save({name: value for name, value in known.items() if name != "features.0.bias"}, file)
+    with pytest.raises(BuildError, match=r"weights.pth does not fit VGG16: features.0.bias is missing"):
+        train(compose([*QUICK, *chosen, f"paths.output_dir={tmp_path}/refused"]))
 
 
 def test_every_network_has_a_choice() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -96,14 +97,15 @@ def test_a_sweep_killed_three_times_loses_and_repeats_nothing(tmp_path: Path) ->
             if path.with_name("summary.json").exists() and '"finished"' in text:
                 assert seen.setdefault(path.parent.name, text) == text
 
-    for n_before_kill in (1, 2, 4):
+    for n_before_kill in (1, 2, 2):
         start = [sys.executable, "-m", "hqcnn_lab.train", *arguments]
         process = subprocess.Popen(start, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
         goal = len(seen) + n_before_kill
         while len(list((tmp_path / "sweep").glob("*/summary.json"))) < goal and process.poll() is None:
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 1))
-        os.killpg(process.pid, signal.SIGKILL)  # this process, its workers and its jobs
+        with suppress(ProcessLookupError):  # done before its time
+            os.killpg(process.pid, signal.SIGKILL)  # this process, its workers and its jobs
         process.wait()
         collect()
     end = command(*arguments, cwd=tmp_path)

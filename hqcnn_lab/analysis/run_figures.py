@@ -23,7 +23,7 @@ def run_figures(folder: str | Path) -> dict[str, "Figure"]:
     """
     metrics = read_metrics(folder)
     drawn = {
-        "convergence": _convergence(metrics),
+        "convergence": _convergence(metrics) if "train/loss" in metrics else None,
         "gradient_variance": _gradient_variance(metrics),
         "controls": _controls(metrics),
         "noise_signal": _noise_signal(metrics),

@@ -79,6 +79,9 @@ class ImageClassifier(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Take over the data module's class weights, once the device is known."""
+        for part in self.net.modules():
+            if hasattr(part, "is_fitted"):  # of a run that goes on from its end: fitted on what now changes
+                part.is_fitted = False
         weights = getattr(self.trainer.datamodule, "class_weights", None)
         self.class_weights = None if weights is None else weights.to(self.device)
 

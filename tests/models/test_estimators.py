@@ -13,13 +13,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
+from hqcnn_lab.config import compose
 from hqcnn_lab.data.features import cached_features
+from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.models.cnn_features import CLASSIFIERS, CNNFeatures
 from hqcnn_lab.models.estimator import Estimator, Fitted, averaged
 from hqcnn_lab.models.hog_svm import HOGSVM
 from hqcnn_lab.models.knn import KNN
 from hqcnn_lab.models.linear import Linear
 from hqcnn_lab.models.simple_cnn import SimpleCNN
+from hqcnn_lab.train import train
 
 
 def small_data(n_classes: int = 3, n: int = 60, side: int = 32) -> SimpleNamespace:
@@ -141,6 +144,25 @@ def test_classifier_takes_over_once_it_is_fitted(classifier: str) -> None:
     other.load_state_dict(model.state_dict())
     assert torch.equal(other(images), model(images))
     assert model.train()(images).requires_grad  # trained on, it is a network again
+
+
+def test_a_run_that_goes_on_is_judged_by_its_network_until_it_is_fitted_again(tmp_path: Path) -> None:
+    # Regression: the classifier of the earlier end went on judging features that had changed.
+    base = ["model=cnn_features", "model.widths=[4,8]", "dataset.image_size=32", "dataset.n_train=80", "name=tiny"]
+    base += ["dataset.n_test=8", "dataset.batch_size=16", "logger=none", "figures=false", "trainer.log_every_n_steps=1"]
+    train(compose([*base, "trainer.max_epochs=1", f"paths.output_dir={tmp_path}/a"]))
+    seen: list[bool] = []
+    step = ImageClassifier.validation_step
+
+    def watched(self: ImageClassifier, *batch: object) -> None:
+        seen.append(self.net.fitted.is_fitted)
+        step(self, *batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageClassifier, "validation_step", watched)
+        more = [f"ckpt_path={tmp_path}/a/checkpoints/last.ckpt", f"paths.output_dir={tmp_path}/b"]
+        train(compose([*base, "trainer.max_epochs=2", *more]))
+    assert seen == [False, True]
 
 
 def test_averaged_pixels() -> None:

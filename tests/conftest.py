@@ -3,6 +3,7 @@
 import tarfile
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,9 @@ from hqcnn_lab.data.layout import CLASSES, HALVES
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
+# How long an example takes says more about what else a machine is doing.
+hypothesis.settings.register_profile("lab", deadline=None)
+hypothesis.settings.load_profile("lab")
 # Networks here are so small that a second thread only costs.
 torch.set_num_threads(1)
 

@@ -20,6 +20,8 @@ from PIL import Image
 from hqcnn_lab.config import compose
 from hqcnn_lab.data.export import export_dicom, export_kaggle
 from hqcnn_lab.data.inputs import read_inputs
+from hqcnn_lab.explain import NoGradient, grad_cam
+from hqcnn_lab.export import ExportError, write_onnx
 from hqcnn_lab.predict import main
 from hqcnn_lab.train import train
 from hqcnn_lab.trained import UnusableRun, load_run
@@ -248,3 +250,17 @@ def test_two_stages_say_what_is_no_brain(tmp_path: Path, capsys: pytest.CaptureF
     main([f"run={tmp_path}/run", f"input={folder}", f"out={tmp_path}/out.json"])
     images = json.loads((tmp_path / "out.json").read_text())["images"]
     assert [image["brain"] > 0.5 for image in images] == [True, False]
+
+
+def test_models_without_a_gradient_are_explained_by_occlusion_and_not_exported(tmp_path: Path) -> None:
+    base = ["model=linear", "dataset.image_size=32", "dataset.n_train=80", "dataset.n_test=8", "name=tiny"]
+    train(compose([*base, "logger=none", "figures=false", f"paths.output_dir={tmp_path}/run"]))
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    with pytest.raises(NoGradient, match="Linear has no features"):
+        grad_cam(load_run(tmp_path / "run").net, torch.rand(1, 1, 32, 32), 0)
+    main([f"run={tmp_path}/run", f"input={tmp_path}/image.png", f"out={tmp_path}/out.csv", "explain=true"])
+    with Image.open(tmp_path / "out_explained" / "image.png.png") as picture:
+        assert picture.width > 500  # the image, and what covering it changes
+    with pytest.raises(ExportError, match="a part of it is a classifier of scikit-learn"):
+        write_onnx(load_run(tmp_path / "run"), tmp_path / "model.onnx")

@@ -89,9 +89,7 @@ def write_onnx(trained: "TrainedModel", path: Path) -> None:
     from hqcnn_lab.quantum.frozen import freeze
 
     if any(isinstance(part, Fitted) for part in trained.net.modules()):
-        raise ExportError(
-            f"run={trained.checkpoint}: a part of it is a classifier of scikit-learn, not exported"
-        )
+        raise ExportError(f"run={trained.checkpoint}: a part of it is a classifier of scikit-learn, not exported")
     try:
         network = freeze(trained.net.cpu())
     except ValueError as error:

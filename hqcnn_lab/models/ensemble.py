@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hqcnn_lab.build import build
+from hqcnn_lab.build import build_network
 
 if TYPE_CHECKING:
     from hqcnn_lab.data import ImageDataModule
@@ -73,7 +73,7 @@ class Ensemble(nn.Module):
             mine.load_state_dict(member.net.state_dict())
 
     def _take(self, specs: list[dict[str, Any]]) -> None:
-        nets = [build(spec, n_classes=self.n_classes, image_size=self.image_size) for spec in specs]
+        nets = [build_network(spec, self.n_classes, self.image_size) for spec in specs]
         self.specs, self.members = specs, nn.ModuleList(nets).requires_grad_(False).train(self.training)
 
     @property

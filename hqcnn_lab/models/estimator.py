@@ -119,6 +119,20 @@ class Estimator(nn.Module):
         return self.fitted(torch.from_numpy(features)).to(images.device)
 
 
+class PixelEstimator(Estimator):
+    """An `Estimator` whose features are the pixels, averaged to `side`² of them."""
+
+    def __init__(self, classifier: Any, side: int) -> None:
+        super().__init__(classifier)
+        self.side = side
+
+    def describe(self, images: np.ndarray) -> np.ndarray:
+        return averaged(images, self.side)
+
+    def recipe(self) -> str:
+        return f"pixels {self.side}"
+
+
 def averaged(images: np.ndarray, side: int) -> np.ndarray:
     """`[N, H, W]` → `[N, side²]` float32, each the mean of a rectangle of pixels; smaller images stay as they are."""
     small = torch.as_tensor(np.asarray(images, dtype=np.float32))

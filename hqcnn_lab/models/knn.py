@@ -1,11 +1,9 @@
 """Nearest neighbours."""
 
-import numpy as np
-
-from hqcnn_lab.models.estimator import Estimator, averaged
+from hqcnn_lab.models.estimator import PixelEstimator
 
 
-class KNN(Estimator):
+class KNN(PixelEstimator):
     """Give an image the label of the training image that looks most like it (Cover and Hart 1967).
 
     Use it to see how much of a score is memory: where slices of one patient, or copies, lie on both sides of a split,
@@ -17,14 +15,7 @@ class KNN(Estimator):
     def __init__(self, n_classes: int, image_size: int, n_neighbors: int = 1, side: int = 32) -> None:
         from sklearn.neighbors import KNeighborsClassifier
 
-        super().__init__(KNeighborsClassifier(n_neighbors))
-        self.side = side
-
-    def describe(self, images: np.ndarray) -> np.ndarray:
-        return averaged(images, self.side)
-
-    def recipe(self) -> str:
-        return f"pixels {self.side}"
+        super().__init__(KNeighborsClassifier(n_neighbors), side)
 
     @property
     def n_values(self) -> int:

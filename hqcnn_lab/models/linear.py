@@ -1,11 +1,9 @@
 """Logistic regression."""
 
-import numpy as np
-
-from hqcnn_lab.models.estimator import Estimator, averaged
+from hqcnn_lab.models.estimator import PixelEstimator
 
 
-class Linear(Estimator):
+class Linear(PixelEstimator):
     """Logistic regression on pixels, averaged to `side`² of them: whether a task needs more than a weighted sum.
 
     Multinomial, with an L2 penalty of inverse strength `C`; the optimum, found by L-BFGS, depends on no seed.
@@ -14,14 +12,7 @@ class Linear(Estimator):
     def __init__(self, n_classes: int, image_size: int, C: float = 1.0, side: int = 32) -> None:
         from sklearn.linear_model import LogisticRegression
 
-        super().__init__(LogisticRegression(C=C, max_iter=2000))
-        self.side = side
-
-    def describe(self, images: np.ndarray) -> np.ndarray:
-        return averaged(images, self.side)
-
-    def recipe(self) -> str:
-        return f"pixels {self.side}"
+        super().__init__(LogisticRegression(C=C, max_iter=2000), side)
 
     @property
     def n_values(self) -> int:

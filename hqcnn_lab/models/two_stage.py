@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hqcnn_lab.build import build
+from hqcnn_lab.build import build_network
 from hqcnn_lab.models.estimator import Fitted
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class TwoStage(nn.Module):
         from sklearn.linear_model import LogisticRegression
 
         super().__init__()
-        self.network = build(network, n_classes=n_classes, image_size=image_size)
+        self.network = build_network(network, n_classes, image_size)
         self.gate = Fitted(LogisticRegression(max_iter=2000))
         self.image_size, self.seed = image_size, seed
 

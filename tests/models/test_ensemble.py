@@ -1,5 +1,6 @@
 """A vote: how it is counted, and whose votes are taken."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import torch
 from conftest import TINY, tiny_config
 from torch import Tensor, nn
 
+from hqcnn_lab.build import BuildError
 from hqcnn_lab.config import compose
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.models.ensemble import Ensemble
+from hqcnn_lab.models.two_stage import TwoStage
 from hqcnn_lab.train import train
 from hqcnn_lab.trained import load_run
 
@@ -100,6 +103,16 @@ def test_run_of_other_images_or_another_split_is_refused(
 ) -> None:
     with pytest.raises(UnusableData, match=message):
         train(ensemble_config(tmp_path / "vote", two_runs, *overrides))
+
+
+@pytest.mark.parametrize("target", ["os.system", "lightning.pytorch.Trainer", "hqcnn_lab.data.PhantomDataModule"])
+def test_members_that_are_no_networks_are_refused(target: str) -> None:
+    # What the members are comes out of a checkpoint, which anybody may have made.
+    planted = torch.tensor(list(json.dumps([{"_target_": target}]).encode()), dtype=torch.uint8)
+    with pytest.raises(BuildError, match="may only be a network of this lab"):
+        Ensemble(3, 16, []).set_extra_state(planted)
+    with pytest.raises(BuildError, match="may only be a network of this lab"):
+        TwoStage(3, 16, {"_target_": target})
 
 
 def test_run_of_another_order_of_classes_is_refused(two_runs: list[Path], tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ OPTIMIZERS = {
     "SGD momentum": lambda p: torch.optim.SGD(p, lr=1e-2, momentum=0.9),
     "GVCO": lambda p: GVCO(p),
     "GVCO, weight decay": lambda p: GVCO(p, weight_decay=1e-2),
+    "GVCO foreach": lambda p: GVCO(p, foreach=True),
     "GVCO plain": lambda p: GVCO(p, foreach=False),
 }
 

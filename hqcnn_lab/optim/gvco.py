@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -78,8 +79,9 @@ class GVCO(torch.optim.Optimizer):
         granularity: "tensor", "element" (eight more numbers for each, and slower) or "group".
         weight_decay: decoupled, as in AdamW.
         maximize: ascend instead of descend.
-        foreach: work on lists of tensors (True), on one tensor at a time (False), or (None) what is fastest: lists on a
-            GPU; on a CPU, small tensors end to end and large ones one at a time. By element, there is one way only.
+        foreach: work on lists of tensors (True), on one tensor at a time (False), or (None) what is fastest: on a GPU
+            kernels of Triton where it works, for contiguous tensors that each measure for themselves, and else lists;
+            on a CPU, small tensors end to end and large ones one at a time. By element, there is one way only.
 
     Raises ValueError for an argument out of its range, TypeError for parameters of another precision or complex ones,
     RuntimeError for sparse gradients.
@@ -184,8 +186,9 @@ class _Bucket:
 
     def __init__(self, params: Tensors, state: Mapping[Tensor, dict[str, Tensor]], group: Hyper) -> None:
         # The small ones come first, end to end; the others in a list or alone, whichever is faster or was asked for.
-        n_small = sum(_is_small(p, group) for p in params)
-        self.params = params = sorted(params, key=lambda p: not _is_small(p, group))
+        fuse = _can_fuse(params, group)
+        n_small = sum(fuse or _is_small(p, group) for p in params)
+        self.params = params = params if fuse else sorted(params, key=lambda p: not _is_small(p, group))
         self.small, self.others = params[:n_small], params[n_small:]
         states = [state[p] for p in params]
         by_element = group["granularity"] == "element"
@@ -216,6 +219,11 @@ class _Bucket:
         of_tensors = self.table.new_tensor([p.numel() for p in params])
         self.sizes = torch.ones_like(self.table[0]) if by_element else of_tensors
         self.noise = [its["noise"] for its in states]
+        self.fused = None
+        if fuse:
+            from hqcnn_lab.optim.gvco_fused import FusedStep
+
+            self.fused = FusedStep(params, self.mean, self.variance, self.table)
         in_list = group["foreach"] or (group["foreach"] is None and params[0].device.type != "cpu")
         self.scratch: Tensors | None = None
         if self.others and not in_list:
@@ -224,12 +232,19 @@ class _Bucket:
 
     def holds(self, state: Mapping[Tensor, dict[str, Tensor]]) -> bool:
         """Whether the optimizer's state still is this memory; not so once it was loaded or moved."""
+        if self.fused is not None and not all(p.is_contiguous() for p in self.params):
+            return False
         return all(state[p].get("noise") is noise for p, noise in zip(self.params, self.noise, strict=True))
 
     def step(self, group: Hyper) -> None:
         """Change the parameters and their state in place."""
         begun, n_small = [], len(self.small)
-        grads = [-p.grad if group["maximize"] else p.grad for p in self.params]
+        grads = [p.grad for p in self.params]
+        if group["maximize"]:
+            grads = torch._foreach_neg(grads)
+        if self.fused is not None:
+            self.fused(grads, group)
+            return
         if self.small:
             begun.append(rule.begin_end_to_end(self.small, grads[:n_small], self.mean, self.variance, group))
         others = (self.others, grads[n_small:], self.means, self.variances)
@@ -240,6 +255,18 @@ class _Bucket:
                 else rule.begin_alone(*others, self.scratch, group)
             )
         rule.take_step(begun, self.table, self.sizes, group)
+
+
+def _can_fuse(params: Tensors, group: Hyper) -> bool:
+    """Whether Triton's kernels can step these: on a GPU, each tensor for itself and without gaps in memory."""
+    device = params[0].device
+    if device.type != "cuda" or group["foreach"] is not None or group["granularity"] != "tensor":
+        return False
+    if not all(p.is_contiguous() for p in params) or importlib.util.find_spec("triton") is None:
+        return False
+    from hqcnn_lab.optim.gvco_fused import can_run
+
+    return can_run(device)
 
 
 def _is_small(parameter: Tensor, group: Hyper) -> bool:

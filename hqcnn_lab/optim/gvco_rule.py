@@ -20,8 +20,8 @@ ROWS = ("steps", "mean_weight", "variance_weight", "noise", "signal", "momentum"
 
 GRANULARITIES = ("tensor", "element", "group")
 
-_SLOW = (0.01, 4.0)  # what the slow control may make of the learning rate
-_ARMED = 10  # steps before the guard may act: until then N is the mean of a few squares
+SLOW = (0.01, 4.0)  # what the slow control may make of the learning rate
+ARMED = 10  # steps before the guard may act: until then N is the mean of a few squares
 
 
 class Controls(NamedTuple):
@@ -193,7 +193,7 @@ def control(xp: Any, table: Array, norms: Array, sizes: Array, lr: float | Tenso
 
     tau = math.inf if hyper["tau"] is None else hyper["tau"]
     # With N = 0 (no gradient so far, a dead unit) the guard would hold d at 0 for ever.
-    armed = (steps >= _ARMED) & (noise > 0) & (tau < math.inf)
+    armed = (steps >= ARMED) & (noise > 0) & (tau < math.inf)
     guard = xp.where(armed, tau * xp.sqrt(noise / power), 1.0).clip(None, 1.0)
     # ⟨m̂ + d, m̂⟩/n out of three norms, the fastest reduction: 2⟨d, m̂⟩ = |g|² − |m̂|² − |d|² before the guard.
     overlap = mean_power + guard * (grad_power - mean_power - power) / 2
@@ -210,7 +210,7 @@ def control(xp: Any, table: Array, norms: Array, sizes: Array, lr: float | Tenso
     found = signal.clip(0.0, None)
     left_in_mean = noise * (1 - momentum) / (1 + momentum)
     agreement = signal / (xp.abs(signal) + left_in_mean).clip(tiny, None)  # −1: oscillation … 1: all the same way
-    slow = (slow * xp.exp(hyper["pace"] / xp.sqrt(steps + 1) * agreement)).clip(*_SLOW)
+    slow = (slow * xp.exp(hyper["pace"] / xp.sqrt(steps + 1) * agreement)).clip(*SLOW)
     lr_scale = slow * (agreement.clip(0.0, None) ** hyper["power"]).clip(hyper["gamma_min"], 1.0)
     momentum = (1 - xp.sqrt(found / noise.clip(tiny, None))).clip(hyper["momentum_min"], hyper["momentum_max"])
 

@@ -10,6 +10,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 from hqcnn_lab.optim import GVCO
+from hqcnn_lab.optim.gvco_rule import ROWS
 
 
 def network(seed=0):
@@ -435,3 +436,82 @@ def test_cuda_agrees_with_the_cpu_and_never_synchronizes(granularity):
             torch.cuda.set_sync_debug_mode("default")
     for here, there in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
         torch.testing.assert_close(here, there.cpu(), rtol=1e-4, atol=1e-5)
+
+
+FUSED = [
+    {},
+    {"weight_decay": 0.1, "q": 0.0, "maximize": True},
+    {"q": 0.5, "power": 0.0, "tau": None},
+    {"momentum_min": 0.9, "momentum_max": 0.9, "gamma_min": 1.0, "pace": 0.0},
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("hyper", FUSED, ids=str)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_kernels_agree_with_lists_on_a_cpu(hyper, dtype):
+    pytest.importorskip("triton")
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(5000,), (3, 7), (), (2048,), (300, 4000)]
+    here = [torch.nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in shapes]
+    there = [torch.nn.Parameter(p.detach().cuda()) for p in here]
+    lists, fused = GVCO(here, lr=0.05, foreach=True, **hyper), GVCO(there, lr=0.05, **hyper)
+    for t in range(40):
+        for one, other in zip(here, there, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator, dtype=dtype) * (100 if t == 15 else 1) + 0.3
+            other.grad = one.grad.cuda()
+        if t == 18:
+            here[1].grad[0, 0] = there[1].grad[0, 0] = math.nan
+        if t == 20:  # moved: the kernels find it where it is
+            there[0].data = there[0].data.clone()
+        lists.step()
+        fused.step()
+    assert all(bucket.fused for _, buckets in fused._buckets.values() for bucket in buckets)
+    exact = dtype == torch.float64
+    for one, other in zip(here, there, strict=True):
+        torch.testing.assert_close(other.cpu(), one, rtol=1e-10 if exact else 1e-3, atol=1e-10 if exact else 1e-4)
+        for name in ROWS:
+            a, b = fused.state[other][name].cpu(), lists.state[one][name]
+            torch.testing.assert_close(a, b, rtol=1e-9 if exact else 1e-3, atol=1e-9 if exact else 1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_kernels_resume_bit_for_bit():
+    nets = [network().cuda() for _ in range(2)]
+    optimizers = [GVCO(net.parameters(), weight_decay=0.01) for net in nets]
+    generator = torch.Generator().manual_seed(0)
+
+    def steps(n, *which):
+        for _ in range(n):
+            gradients = [torch.randn(p.shape, generator=generator).cuda() for p in nets[0].parameters()]
+            for i in which:
+                for parameter, gradient in zip(nets[i].parameters(), gradients, strict=True):
+                    parameter.grad = gradient
+                optimizers[i].step()
+
+    steps(12, 0)
+    nets[1].load_state_dict(nets[0].state_dict())
+    optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    steps(12, 0, 1)
+    assert all(map(torch.equal, nets[0].parameters(), nets[1].parameters()))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_without_a_compiler_it_steps_on_lists_and_says_so(monkeypatch):
+    gvco_fused = pytest.importorskip("hqcnn_lab.optim.gvco_fused", exc_type=ImportError)
+
+    class Broken:
+        def __getitem__(self, grid):
+            raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(gvco_fused, "_measure", Broken())
+    gvco_fused.can_run.cache_clear()
+    net = network().cuda()
+    optimizer = GVCO(net.parameters())
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = [p.detach().clone() for p in net.parameters()]
+    with pytest.warns(UserWarning, match="Triton does not work here .Failed to find C compiler."):
+        optimizer.step()
+    assert not any(map(torch.equal, before, net.parameters()))
+    gvco_fused.can_run.cache_clear()

@@ -350,6 +350,29 @@ def _check_device(accelerator: str) -> None:
             raise ConfigError(f"trainer.accelerator={accelerator}: torch finds no GPU here; use trainer=default")
 
 
+def slow_precision(config: DictConfig) -> str | None:
+    """What to tell of a precision that the CPU would only imitate; None where all is well. It is right, but slow."""
+    if config.trainer.precision != "bf16-mixed" or config.trainer.accelerator not in ("auto", "cpu"):
+        return None
+    import torch
+
+    if (config.trainer.accelerator == "auto" and torch.accelerator.is_available()) or _has_bfloat16():
+        return None
+    return (
+        "trainer.precision=bf16-mixed: this CPU has no bfloat16 units, and epochs take ten times as long or more; "
+        "stop it and add trainer.precision=32-true"
+    )
+
+
+def _has_bfloat16() -> bool:
+    import torch
+
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # a build without oneDNN does not say
+        return True
+
+
 def _check_loggers(loggers: DictConfig) -> None:
     for name, packages in {"tensorboard": ["tensorboard"], "mlflow": ["mlflow", "sqlalchemy", "alembic"]}.items():
         for package in packages if loggers.get(name) else []:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from hqcnn_lab.command import read_overrides
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
 from hqcnn_lab.jobs import KEPT, Ended, run_jobs, state_of
-from hqcnn_lab.rules import ConfigError, check_values, first_line
+from hqcnn_lab.rules import ConfigError, check_values, first_line, slow_precision
 from hqcnn_lab.sweep import (
     Cell,
     Choice,
@@ -84,6 +84,9 @@ def _study(config: DictConfig) -> None:
     tuning = tuning if is_tuned(sweep) else []
     n_final = len(cells) * len(sweep.seeds) * (1 if tuning else len(factors))
     _print_plan(config, cells, tuning, n_final, runs_dir)
+    if slow := next(filter(None, (slow_precision(cell.config) for cell in cells)), None):
+        here = slow.replace("trainer.precision=32-true", """'overrides=["trainer.precision=32-true"]'""")
+        print(f"warning: {here}", flush=True)
     if config.plan:
         return
     runs, choices = list(tuning), []

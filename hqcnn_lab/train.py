@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose_sweep
 from hqcnn_lab.distributed import follow, is_follower
-from hqcnn_lab.rules import ConfigError, check, first_line
+from hqcnn_lab.rules import ConfigError, check, first_line, slow_precision
 
 
 def main() -> None:
@@ -131,6 +131,8 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     audit = data.audit()
     for line in [*data.describe(), *(f"skipped {name}: {reason}" for name, reason in data.skipped)]:
         print(line, flush=True)
+    if slow := slow_precision(config):
+        print(f"warning: {slow}", flush=True)
     record.write_table("skipped_files.csv", ["file", "reason"], data.skipped)
     record.write("split_manifest.csv", data.manifest_text())
     if audit:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import tiny_config
 
+from hqcnn_lab import rules
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
-from hqcnn_lab.rules import ConfigError
+from hqcnn_lab.rules import ConfigError, slow_precision
+from hqcnn_lab.train import train
 
 WRONG = {
     # what is typed → what the answer must name
@@ -276,3 +279,16 @@ def test_every_config_file_says_what_it_decides() -> None:
     for path in CONFIG_DIR.rglob("*.yaml"):
         comments = [line for line in path.read_text().split("\n")[:2] if line.startswith("# ")]
         assert any("@package" not in line for line in comments), f"{path.name} does not open with a comment"
+
+
+def test_a_precision_that_the_cpu_imitates_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Regression: on a CPU without bfloat16 units a study of an hour took a night, and nothing said why.
+    lines = ["trainer.precision=bf16-mixed", "trainer.max_epochs=1"]
+    for has, said in ((True, 0), (False, 1)):
+        monkeypatch.setattr(rules, "_has_bfloat16", lambda has=has: has)
+        train(tiny_config(tmp_path / str(has), *lines))
+        assert capsys.readouterr().out.count("add trainer.precision=32-true") == said
+    assert slow_precision(tiny_config(tmp_path, "trainer.precision=32-true")) is None
+    assert slow_precision(tiny_config(tmp_path, *lines, "trainer.accelerator=gpu")) is None

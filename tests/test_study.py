@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY_PHANTOM
 
-from hqcnn_lab import study
+from hqcnn_lab import rules, study
 from hqcnn_lab.config import CONFIG_DIR, compose
 from hqcnn_lab.jobs import Ended, Job, state_of
 from hqcnn_lab.rules import check
@@ -351,3 +351,14 @@ def test_plan_counts_and_trains_nothing(here: Path, capsys: pytest.CaptureFixtur
         "result: 5 seeds each, 5 runs, 0 done",
     ]
     assert not (here / "multirun").exists()
+
+
+def test_a_precision_that_the_cpu_imitates_is_told_with_the_key_of_a_study(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rules, "_has_bfloat16", lambda: False)
+    study.main([*TWO_ARMS, "~sweep.arms.gvco", "plan=true", 'overrides=["trainer.precision=bf16-mixed"]'])
+    remedy = """'overrides=["trainer.precision=32-true"]'"""
+    assert capsys.readouterr().out.rstrip().endswith(f"stop it and add {remedy}")
+    study.main([*TWO_ARMS, "~sweep.arms.gvco", "plan=true", remedy.strip("'")])
+    assert "warning" not in capsys.readouterr().out

@@ -17,6 +17,8 @@ from conftest import TINY_PHANTOM
 from test_sweep import command, jobs_of
 
 SMALL = [*TINY_PHANTOM, "trainer.max_epochs=1", "logger=none"]
+# HQCNN_SWEEP_JOBS=24 for the real thing; a job takes seconds to start.
+N_JOBS = int(os.environ.get("HQCNN_SWEEP_JOBS", "8"))
 TWO_AT_A_TIME = ["hydra/launcher=cores", "hydra.launcher.n_jobs=2"]
 needs_joblib = pytest.mark.skipif(
     importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None, reason="hqcnn-lab[joblib] is not installed"
@@ -56,19 +58,19 @@ def kill_the_job_of(sweep: Path, wanted: str, starter: subprocess.Popen) -> None
 
 
 @needs_joblib
-def test_three_of_24_die_and_only_they_run_again(small_disk: Path, tmp_path: Path) -> None:
+def test_three_jobs_die_and_only_they_run_again(small_disk: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    kept = [tmp_path / f"kept{i:02}" for i in range(22)]
+    kept = [tmp_path / f"kept{i:02}" for i in range(N_JOBS - 2)]
     arguments = sweep_of([*kept, small_disk, tmp_path / "file"])
     with (tmp_path / "log").open("w") as log:
         starter = subprocess.Popen(
             [sys.executable, "-m", "hqcnn_lab.train", *arguments], cwd=tmp_path, stdout=log, stderr=log
         )
-        kill_the_job_of(tmp_path / "sweep", f"dirpath: {kept[7]}\n", starter)
+        kill_the_job_of(tmp_path / "sweep", f"dirpath: {kept[3]}\n", starter)
         assert starter.wait(timeout=400) == 1
     rows = jobs_of(tmp_path / "sweep")
     lost = {row["job"]: row["reason"] for row in rows if row["state"] != "finished"}
-    assert (len(rows), len(lost)) == (24, 3), (tmp_path / "log").read_text()
+    assert (len(rows), len(lost)) == (N_JOBS, 3), (tmp_path / "log").read_text()
     assert sorted(lost.values())[-1] == "killed by SIGKILL"
     assert any("file" in reason for reason in lost.values())
     assert any(f"{small_disk}/last.ckpt: not written, 0.0 MB are free there" in reason for reason in lost.values())
@@ -79,15 +81,14 @@ def test_three_of_24_die_and_only_they_run_again(small_disk: Path, tmp_path: Pat
     assert again.returncode == 0, again.stderr
     new = {row["job"]: row for row in jobs_of(tmp_path / "sweep")}
     assert all(row["state"] == "finished" for row in new.values())
-    assert len(new) == 24
+    assert len(new) == N_JOBS
     assert all(new[row["job"]] == row for row in rows if row["job"] not in lost)  # their times too
     assert again.stdout.count(": starts") == 3
 
 
 @needs_joblib
 def test_a_sweep_killed_three_times_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    n_jobs = int(os.environ.get("HQCNN_SWEEP_JOBS", "8"))
-    arguments = sweep_of([tmp_path / f"kept{i:02}" for i in range(n_jobs)])
+    arguments = sweep_of([tmp_path / f"kept{i:02}" for i in range(N_JOBS)])
     seen: dict[str, str] = {}
     chance = random.Random()
 
@@ -110,9 +111,9 @@ def test_a_sweep_killed_three_times_loses_and_repeats_nothing(tmp_path: Path) ->
         collect()
     end = command(*arguments, cwd=tmp_path)
     assert end.returncode == 0, end.stderr
-    assert end.stdout.count(": starts") == n_jobs - len(seen)
+    assert end.stdout.count(": starts") == N_JOBS - len(seen)
     collect()
-    assert len(seen) == n_jobs
+    assert len(seen) == N_JOBS
     assert {row["state"] for row in jobs_of(tmp_path / "sweep")} == {"finished"}
     assert not list((tmp_path / "sweep").glob("*.finished-*"))
 

@@ -1,6 +1,6 @@
 """GVCO's step on a GPU in four launches, however many tensors there are: the rule of `gvco_rule`, as Triton kernels.
 
-Written out in operations of torch it takes some ninety launches, and on a network of usual size those are all it costs.
+Written out in operations of torch it takes dozens of launches, and on a network of usual size those are all it costs.
 """
 
 from __future__ import annotations

@@ -113,14 +113,29 @@ def _context() -> BaseContext:
 
 @contextmanager
 def _held_back(*signals: signal.Signals) -> Iterator[None]:
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    """What comes in here acts at the end, and a process that is started in here begins with it blocked.
+
+    A mask alone will not do: it is this thread's, and where another thread gets the signal, Python still acts in this.
+    """
+    held: set[int] = set()
+    acting = {at: act for at in signals if (act := signal.getsignal(at)) not in (None, signal.SIG_IGN)}
+    if threading.current_thread() is not threading.main_thread():
+        acting = {}  # Python acts in the main thread alone
+    can_mask = hasattr(signal, "pthread_sigmask")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals) if can_mask else set()
     try:
+        for at in acting:
+            signal.signal(at, lambda number, _: held.add(number))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            for at, act in acting.items():
+                signal.signal(at, act)
+            for at in held:
+                signal.raise_signal(at)  # where it is masked, below
+        finally:
+            if can_mask:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _stop(processes: list[BaseProcess]) -> None:

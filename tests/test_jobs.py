@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY_PHANTOM
 
-from hqcnn_lab.jobs import Ended, Job, run_jobs, state_of
+from hqcnn_lab.jobs import Ended, Job, _held_back, run_jobs, state_of
 
 TINY = (*TINY_PHANTOM, "logger=none", "trainer.max_epochs=2")
 ENDLESS = (*TINY, "trainer.max_epochs=100000", "optim=sgd")
@@ -138,3 +138,31 @@ def test_states(status: dict[str, str] | None, state: str, tmp_path: Path) -> No
     assert state_of(tmp_path / "nowhere") == "absent"
     (tmp_path / "status.json").write_text("" if status is None else json.dumps(status))
     assert state_of(tmp_path) == state
+
+
+def test_a_signal_that_another_thread_gets_is_held_back_too() -> None:
+    # A Ctrl-C between the start of a run and the note of it left a run that nobody ended: a mask is of one thread.
+    go, sent = threading.Event(), threading.Event()
+
+    def get_it() -> None:
+        go.wait()
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        sent.set()
+
+    thread = threading.Thread(target=get_it)
+    thread.start()  # before the mask, as the threads of numpy's libraries
+    done: list[str] = []
+
+    def hold() -> None:
+        with _held_back(signal.SIGINT):
+            go.set()
+            sent.wait()
+            time.sleep(0.1)
+            done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        hold()
+    assert done == ["all of it"]
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -19,7 +19,7 @@ from test_sweep import command, jobs_of
 
 SMALL = [*TINY_PHANTOM, "trainer.max_epochs=1", "logger=none"]
 # HQCNN_SWEEP_JOBS=24 for the real thing; a job takes seconds to start.
-N_JOBS = int(os.environ.get("HQCNN_SWEEP_JOBS", "6"))
+N_JOBS = int(os.environ.get("HQCNN_SWEEP_JOBS", "8"))
 TWO_AT_A_TIME = ["hydra/launcher=cores", "hydra.launcher.n_jobs=2"]
 needs_joblib = pytest.mark.skipif(
     importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None, reason="hqcnn-lab[joblib] is not installed"

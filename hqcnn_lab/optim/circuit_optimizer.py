@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 KINDS = ("quantum", "classical")
 
@@ -16,7 +17,7 @@ class CircuitOptimizer(torch.optim.Optimizer):
 
     Groups with `"group": "quantum"`, which is the default, are stepped along `_directions`, those with `"classical"` by
     AdamW. `weight_decay` is decoupled in both. Everything that a resumed run needs is in `state_dict`, as tensors and
-    numbers.
+    numbers. Under `torch.compile` a step runs as it is: the circuits in it reuse memory, which a compiler cannot trace.
     """
 
     def __init__(
@@ -27,9 +28,9 @@ class CircuitOptimizer(torch.optim.Optimizer):
         betas: tuple[float, float],
         **rule: Any,
     ) -> None:
-        # AdamW checks its arguments and has more of them than matter here; it keeps its state in this optimizer's.
-        self._adamw = torch.optim.AdamW([torch.empty(0)], lr=lr, weight_decay=weight_decay, betas=betas)
-        super().__init__(params, {"group": "quantum", **self._adamw.defaults, **rule})
+        # AdamW checks its arguments, and has more of them than matter here.
+        adamw_defaults = torch.optim.AdamW([torch.empty(0)], lr=lr, weight_decay=weight_decay, betas=betas).defaults
+        super().__init__(params, {"group": "quantum", **adamw_defaults, **rule})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         kind = param_group.get("group", "quantum")
@@ -42,6 +43,11 @@ class CircuitOptimizer(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        if torch.compiler.is_compiling():  # not as a decorator: that imports the compiler, for a second
+            return torch.compiler.disable(self._step)(closure)
+        return self._step(closure)
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -52,9 +58,36 @@ class CircuitOptimizer(torch.optim.Optimizer):
                 if parameter in directions:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     parameter.sub_(group["lr"] * directions[parameter])
-        self._adamw.state, self._adamw.param_groups = self.state, self._groups("classical")
-        self._adamw.step()
+        for group in self._groups("classical"):
+            self._step_by_adamw(group)
         return loss
+
+    def _step_by_adamw(self, group: dict[str, Any]) -> None:
+        # The function, not an optimizer inside this one: what copies, saves or compiles would not see that one's state.
+        params = [p for p in group["params"] if p.grad is not None]
+        if any(p.grad.is_sparse for p in params):
+            name = type(self).__name__
+            raise RuntimeError(f"{name}: sparse gradients are not supported; use sparse=False in the layer")
+        names = ["exp_avg", "exp_avg_sq"] + ["max_exp_avg_sq"] * group["amsgrad"]
+        for parameter in params:
+            if not self.state[parameter]:
+                place = parameter.device if group["capturable"] or group["fused"] else "cpu"
+                self.state[parameter] = {"step": torch.zeros((), device=place)}
+                self.state[parameter] |= {name: torch.zeros_like(parameter) for name in names}
+        states = [self.state[parameter] for parameter in params]
+        means, squares, largest, steps = (
+            [state[name] for state in states if name in state]
+            for name in ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "step")
+        )
+        options = ("lr", "weight_decay", "eps", "amsgrad", "maximize", "foreach", "capturable", "differentiable")
+        beta1, beta2 = group["betas"]
+        adamw(
+            *(params, [p.grad for p in params], means, squares, largest, steps),
+            **{name: group[name] for name in (*options, "fused")},
+            beta1=beta1,
+            beta2=beta2,
+            has_complex=any(p.is_complex() for p in params),
+        )
 
     def _directions(self) -> dict[Tensor, Tensor]:
         """What each parameter of the quantum groups is to be moved against."""

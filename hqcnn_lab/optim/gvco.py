@@ -56,7 +56,8 @@ class GVCO(torch.optim.Optimizer):
     the parameter nor its state changes, weight decay included; of a group that measures as a whole, the other tensors
     go on. On a GPU this costs no host synchronization (but with foreach=False); a step can be captured in a CUDA graph
     after a first one, with lr a 0-dim tensor on the device where it is to change between replays, and again after the
-    state was loaded or other parameters have had gradients, since that moves the state.
+    state was loaded or other parameters have had gradients, since that moves the state. Under `torch.compile` a step
+    runs as it is: what a compiler could join is joined already.
 
     To log: `state[p]["lr_scale"]` (γ), `["slow_scale"]` (a), `["momentum"]` (β'), `["noise"]` (N) and `["signal"]` (S,
     so negative where iterates oscillate) are 0-dim tensors on the parameter's device (of its shape, by element).
@@ -155,6 +156,11 @@ class GVCO(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        if torch.compiler.is_compiling():  # not as a decorator: that imports the compiler, for a second
+            return torch.compiler.disable(self._step)(closure)
+        return self._step(closure)
+
+    def _step(self, closure: Callable[[], Any] | None) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -12,6 +12,14 @@ from torch import Tensor, nn
 
 from hqcnn_lab.optim.circuit_optimizer import CircuitOptimizer
 
+# What each watched circuit was given last. Not in an optimizer or a circuit: no copy or file of them holds images.
+_inputs: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
+
+
+def _remember(circuit: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if circuit.training and torch.is_grad_enabled():
+        _inputs[circuit] = (args[0] if args else kwargs["angles"]).detach()
+
 
 class QNG(CircuitOptimizer):
     """Step a circuit's weights by how far its state moves, not by how far its angles do.
@@ -27,6 +35,9 @@ class QNG(CircuitOptimizer):
 
         optimizer = QNG(parameter_groups(net, lr=1e-2), lr=1e-2)
         optimizer.watch(net)
+
+    A copy made together with the network, `deepcopy((net, optimizer))` or by pickle, watches the copied circuits. After
+    anything else that makes new weights, `watch` the network again; `step` says so.
 
     Only the quantum layers' weights may be in `"quantum"` groups; a group that does not say is one. Groups
     `"classical"` are stepped by AdamW with the same names of arguments.
@@ -56,24 +67,21 @@ class QNG(CircuitOptimizer):
         if not 0 < damping < math.inf:
             raise ValueError(f"QNG: damping must be finite and above 0, got {damping!r}")
         self._circuits: dict[Tensor, nn.Module] = {}
-        self._inputs: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
         super().__init__(params, lr, weight_decay, betas, damping=damping)
 
     def watch(self, module: nn.Module) -> None:
         """Remember the circuits inside `module`, and from now on the inputs of their last forward pass in training."""
         from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer  # late: GVCO alone should not load the simulators
 
-        inputs = self._inputs
-
-        # A function, which a deep copy of the module shares: a bound method would take the optimizer along.
-        def remember(circuit: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            if circuit.training and torch.is_grad_enabled():
-                inputs[circuit] = (args[0] if args else kwargs["angles"]).detach()
-
         for part in module.modules():
             if isinstance(part, QuantumLayer | QuantumConv2d) and part.weights not in self._circuits:
                 self._circuits[part.weights] = part
-                part.register_forward_pre_hook(remember, with_kwargs=True)
+                if _remember not in part._forward_pre_hooks.values():
+                    part.register_forward_pre_hook(_remember, with_kwargs=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy, or what is unpickled, watches the circuits that were copied with it.
+        return super().__getstate__() | {"_circuits": self._circuits}
 
     def _directions(self) -> dict[Tensor, Tensor]:
         directions = {}
@@ -92,9 +100,9 @@ class QNG(CircuitOptimizer):
                 f"QNG: a quantum parameter of shape {tuple(weights.shape)} belongs to no watched circuit; call "
                 'watch(net) first, and put what is no circuit in a group with "group": "classical" (parameter_groups)'
             )
-        if circuit not in self._inputs:
+        if circuit not in _inputs:
             raise RuntimeError(f"QNG: {circuit!r} has seen no training batch since watch(); run net(batch) in train()")
-        return layer_metric(circuit, self._inputs[circuit])
+        return layer_metric(circuit, _inputs[circuit])
 
 
 def _natural(gradient: Tensor, metric: Tensor, damping: float) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -58,6 +58,8 @@ class SPSA(CircuitOptimizer):
     34(3); γ = 0.101 and α = 0.602 are its.
     """
 
+    _losses: tuple[Callable[[], Tensor], ...] = ()  # a copy begins without: the losses given so far are of this network
+
     def __init__(
         self,
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
@@ -75,7 +77,6 @@ class SPSA(CircuitOptimizer):
             raise ValueError(f"SPSA: gamma must be finite and not negative, got {gamma!r}")
         if not isinstance(n_directions, int) or n_directions < 1:
             raise ValueError(f"SPSA: n_directions must be a whole number, at least 1, got {n_directions!r}")
-        self._losses: list[Callable[[], Tensor]] = []
         super().__init__(params, lr, weight_decay, betas)
         with torch.random.fork_rng([]):  # a run with another optimizer and the same seed draws the same numbers
             seed = int(torch.randint(2**62, ()))
@@ -88,10 +89,10 @@ class SPSA(CircuitOptimizer):
 
     def add_loss(self, loss: Callable[[], Tensor]) -> None:
         """Give the loss of one more batch of the coming step: a function that returns it, called without gradients."""
-        self._losses.append(loss)
+        self._losses = (*self._losses, loss)
 
     def _directions(self) -> dict[Tensor, Tensor]:
-        losses, self._losses = self._losses, []
+        losses, self._losses = self._losses, ()
         weights = [p for group in self._groups("quantum") for p in group["params"] if p.requires_grad]
         if not weights:
             return {}
@@ -114,7 +115,7 @@ class SPSA(CircuitOptimizer):
         return dict(zip(weights, estimates, strict=True))
 
 
-def _slope(losses: list[Callable[[], Tensor]], weights: list[Tensor], signs: list[Tensor], size: float) -> Tensor:
+def _slope(losses: Sequence[Callable[[], Tensor]], weights: list[Tensor], signs: list[Tensor], size: float) -> Tensor:
     """The losses' mean central difference along the signs; the weights are as before afterwards, to the bit."""
     before = [weight.clone() for weight in weights]
     devices = sorted({weight.device.index for weight in weights if weight.is_cuda})

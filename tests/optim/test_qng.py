@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from hqcnn_lab.optim import QNG, parameter_groups
+from hqcnn_lab.optim import QNG, parameter_groups, qng
 from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer
 
 
@@ -134,7 +134,7 @@ def test_only_the_last_training_batch_is_measured():
         layer(first)
     layer.eval()(first)
     copy.deepcopy(layer).train()(first)
-    assert torch.equal(optimizer._inputs[layer], last)
+    assert torch.equal(qng._inputs[layer], last)
     assert len(layer._forward_pre_hooks) == 1
 
 

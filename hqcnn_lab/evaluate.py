@@ -261,11 +261,13 @@ def _print(result: dict[str, Any]) -> None:
         "accuracy": f"{percent('test/accuracy')}  ({n} images)",
         "95 % intervals": f"{between('test/accuracy_wilson')} (Wilson); {between('test/accuracy_bootstrap')} ({drawn})",
         "macro F1": f"{result['test/macro_f1']:.4f}",
-        "AUROC": f"{result['test/auroc']:.4f}",
+        "AUROC": "–" if result["test/auroc"] is None else f"{result['test/auroc']:.4f}",
         "loss": f"{result['test/loss']:.4f}",
         "calibration error": f"{percent('calibration/ece')}, {percent('calibration/ece_scaled')} at temperature "
         f"{result['calibration/temperature']:.2f} (from {result['images/val']} validation images)",
     }
+    if "test/absent" in result:
+        rows["not in test"] = f"{', '.join(result['test/absent'])}: F1 and AUROC are over the other classes"
     table = Table(show_header=False, box=None, padding=(0, 2))
     for name, value in rows.items():
         table.add_row(name, value)
@@ -274,8 +276,8 @@ def _print(result: dict[str, Any]) -> None:
     for name in (*result["classes"], "recall", "precision", "F1"):
         by_class.add_column(name, justify="right")
     for name, counts in zip(result["classes"], result["test/confusion_matrix"], strict=True):
-        scores = (f"{100 * result[f'test/{score}/{name}']:.1f} %" for score in ("recall", "precision", "f1"))
-        by_class.add_row(name, *map(str, counts), *scores)
+        scores = (result[f"test/{score}/{name}"] for score in ("recall", "precision", "f1"))
+        by_class.add_row(name, *map(str, counts), *("–" if x is None else f"{100 * x:.1f} %" for x in scores))
     console.print(by_class)
     for key in (key for key in result if key.startswith("robustness/")):
         cells = "   ".join(f"{amount:g}: {100 * share:.1f} %" for amount, share in result[key])

@@ -1,5 +1,7 @@
 """What a run came to: the flat figures of `summary.json`, and the table at its end."""
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,13 @@ def metrics(trainer: pl.Trainer, *prefixes: str) -> dict[str, float]:
     return {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith(prefixes)}
 
 
+def absent(summary: dict[str, Any], classes: Sequence[str]) -> dict[str, list[str]]:
+    """`val/absent` and `test/absent`: the classes that no image scored was of; neither where there are none."""
+    scored = [part for part in ("val", "test") if f"{part}/accuracy" in summary]
+    missing = {part: [name for name in classes if f"{part}/recall/{name}" not in summary] for part in scored}
+    return {f"{part}/absent": names for part, names in missing.items() if names}
+
+
 def sizes(net: nn.Module) -> dict[str, int]:
     """Trainable parameters by kind; of what learns without gradients, the numbers that it learned or keeps."""
     if hasattr(net, "n_values"):
@@ -74,19 +83,23 @@ def print_result(summary: dict[str, Any], folder: Path) -> None:
     n_test = sum(map(sum, summary["test/confusion_matrix"].tolist()))
     low, high = wilson_interval(round(summary["test/accuracy"] * n_test), n_test)
     interval = f"{100 * low:.1f} to {100 * high:.1f}"
+    drawn = f", drawn of {summary['images/test']}" * (n_test < summary["images/test"])
     leak = (summary["split/leak"] or "").replace(" split:", ":")  # short enough for 80 columns
     rows = {
         "split": leak or f"{summary['split/kind']}, no test image seen in training",
-        "test accuracy": f"{100 * summary['test/accuracy']:.2f} %  (95 % interval {interval}, {n_test} images)",
+        "test accuracy": f"{100 * summary['test/accuracy']:.2f} %  (95 % interval {interval}, {n_test} images{drawn})",
         "nearest neighbour": f"{100 * summary['baseline/nearest_neighbour_accuracy']:.2f} %  (learns nothing)",
         "test macro F1": f"{summary['test/macro_f1']:.4f}",
-        "test AUROC": f"{summary['test/auroc']:.4f}",
+        "test AUROC": "–" if math.isnan(summary["test/auroc"]) else f"{summary['test/auroc']:.4f}",
         "validation accuracy": f"{100 * summary.get('val/accuracy', float('nan')):.2f} %",
         "parameters": f"{summary['params/classical']:,} classical, {summary['params/quantum']:,} quantum",
         "training": f"{summary['epochs']} epochs, {summary['seconds/epoch']:.1f} s each"
         if "seconds/epoch" in summary
         else f"{summary['seconds/training']:.1f} s",
     }
+    for part in ("test", "val"):
+        if missing := summary.get(f"{part}/absent"):
+            rows[f"not in {part}"] = f"{', '.join(missing)}: F1, AUROC and recall are over the other classes"
     table = Table(show_header=False, box=None, padding=(0, 2))
     for name, value in rows.items():
         table.add_row(name, value)

@@ -121,7 +121,7 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     from hqcnn_lab.callbacks import ResumeState, StopCheckpoint
     from hqcnn_lab.checkpoint_io import WholeFileIO
     from hqcnn_lab.models import ImageClassifier
-    from hqcnn_lab.summary import about_split, after_fit, after_test, print_result, sizes
+    from hqcnn_lab.summary import about_split, absent, after_fit, after_test, print_result, sizes
     from hqcnn_lab.tracking import make_loggers, mirror_test
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
@@ -169,6 +169,7 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     if not trainer.is_global_zero:
         return summary
     summary |= after_test(trainer, model)
+    summary |= absent(summary, data.classes)
     record.write_predictions(data.names, data.labels, list(data.classes), model.predictions)
     figures = _draw_figures(record) if plain["figures"] else {}
     mirror_test(loggers, summary, figures, data, model, plain["logger"].get("images", 0))
@@ -226,6 +227,8 @@ def _quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
     # A resumed run writes to its own folder; BestCheckpoint takes along what this warns would be lost.
     warnings.filterwarnings("ignore", message=".*The dirpath has changed.*")
+    # Of a class without images: its scores are left out, and the table at the end says so.
+    warnings.filterwarnings("ignore", message=".*No positive samples in targets.*")
     # Lightning's own use of torch.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
 

@@ -18,17 +18,20 @@ def classification_scores(
 ) -> dict[str, Any]:
     """Accuracy with two intervals, macro F1, AUROC, loss, and each class's recall, precision and F1; flat keys.
 
-    `logits` `[N, n_classes]`, `labels` `[N]`, every class among them; `groups` `[N]` as in `bootstrap_accuracy`. A
-    class that is never predicted has precision 0.
+    `logits` `[N, n_classes]`, `labels` `[N]`; `groups` `[N]` as in `bootstrap_accuracy`. A class that is never
+    predicted has precision 0. Macro F1 and AUROC are over the classes among the labels; the names of others are
+    `absent`, a key only where there are any, and their scores None, as is AUROC where there is a single class.
     """
     from torchmetrics.functional.classification import multiclass_auroc, multiclass_confusion_matrix
 
     n = len(classes)
     confusion = multiclass_confusion_matrix(logits, labels, n).numpy()
     hits, predicted = confusion.diagonal(), confusion.sum(0)
-    recall = hits / confusion.sum(1)
+    present = confusion.sum(1) > 0
+    recall = hits / np.maximum(confusion.sum(1), 1)
     precision = hits / np.maximum(predicted, 1)
-    f1 = 2 * hits / (confusion.sum(1) + predicted)
+    f1 = 2 * hits / np.maximum(confusion.sum(1) + predicted, 1)
+    areas = multiclass_auroc(logits.softmax(1), labels, n, average="none")[torch.from_numpy(present)]
     correct = (logits.argmax(1) == labels).numpy()
     n_groups = len(labels) if groups is None else len(set(groups.tolist()))
     drawn = bootstrap_accuracy(correct, groups) if n_groups > 1 else None  # of one group nothing can be drawn
@@ -37,14 +40,16 @@ def classification_scores(
         "accuracy_bootstrap": None if drawn is None else [drawn.low, drawn.high],
         "accuracy_wilson": list(wilson_interval(int(correct.sum()), len(correct))),
         "groups": None if groups is None else n_groups,
-        "macro_f1": float(f1.mean()),
-        "auroc": float(multiclass_auroc(logits.softmax(1), labels, n)),
+        "macro_f1": float(f1[present].mean()),
+        "auroc": float(areas.mean()) if len(areas) > 1 else None,
         "loss": float(F.cross_entropy(logits, labels)),
-        **{f"recall/{name}": float(value) for name, value in zip(classes, recall, strict=True)},
-        **{f"precision/{name}": float(value) for name, value in zip(classes, precision, strict=True)},
-        **{f"f1/{name}": float(value) for name, value in zip(classes, f1, strict=True)},
+        **{
+            f"{score}/{name}": float(value) if is_present else None
+            for score, values in (("recall", recall), ("precision", precision), ("f1", f1))
+            for name, value, is_present in zip(classes, values, present, strict=True)
+        },
         "confusion_matrix": confusion.tolist(),
-    }
+    } | ({} if present.all() else {"absent": [c for c, is_there in zip(classes, present, strict=True) if not is_there]})
 
 
 def calibration_scores(logits: Tensor, labels: Tensor, val_logits: Tensor, val_labels: Tensor) -> dict[str, Any]:

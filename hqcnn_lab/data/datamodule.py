@@ -215,17 +215,25 @@ class ImageDataModule(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def val_dataloader(self) -> DataLoader:
-        """In order; of several processes each takes every so manieth image, and no image is seen twice."""
-        return self._in_order(self.split.val)
+        """In order; of several processes each takes every so manieth image, and no image is seen twice.
+
+        Where the trainer takes some of the batches alone (`limit_val_batches`), in an order drawn once for all runs:
+        files lie sorted by class, and the first ones would be of few classes.
+        """
+        return self._in_order(self.split.val, self.trainer.limit_val_batches if self.trainer else 1.0)
 
     def test_dataloader(self) -> DataLoader:
         """As `val_dataloader`."""
-        return self._in_order(self.split.test)
+        return self._in_order(self.split.test, self.trainer.limit_test_batches if self.trainer else 1.0)
 
-    def _in_order(self, indices: np.ndarray) -> DataLoader:
+    def _in_order(self, indices: np.ndarray, limit: float) -> DataLoader:
         rank, world_size = self._place()
+        batch_size = 4 * self.batch_size
+        n_batches = math.ceil(len(indices) / (batch_size * world_size))
+        if limit < (n_batches if isinstance(limit, int) else 1.0):
+            indices = np.random.default_rng(0).permutation(indices)
         indices = indices[rank::world_size]
-        return DataLoader(ArrayDataset(self.images, self.labels, indices), 4 * self.batch_size, collate_fn=_as_it_is)
+        return DataLoader(ArrayDataset(self.images, self.labels, indices), batch_size, collate_fn=_as_it_is)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Augment on the device, in training only."""

@@ -30,9 +30,9 @@ class ImageClassifier(pl.LightningModule):
 
     The arguments are plain dicts and numbers and the objects are built inside, so a checkpoint reloads on its own under
     `weights_only=True`. Logs `train|val|test/loss` and `/accuracy`; for val and test also `macro_f1`, `auroc` (one
-    class against the rest, macro) and `recall/<class>`. After a test, `predictions` holds `index [N]` and
-    `probabilities [N, n_classes]`, and `confusion_matrix [n_classes, n_classes]` counts true (row) against predicted
-    (column).
+    class against the rest, macro) and `recall/<class>`, all three for the classes that have an image among the
+    scored. After a test, `predictions` holds `index [N]` and `probabilities [N, n_classes]`, and `confusion_matrix
+    [n_classes, n_classes]` counts true (row) against predicted (column).
 
     `train/loss` is what is minimized: smoothed, mixed where a batch brings `share` and `mixed_label` (see `Augment`),
     and weighted where the data module has `class_weights`. Validation and test loss is plain cross entropy.
@@ -56,8 +56,8 @@ class ImageClassifier(pl.LightningModule):
         scores = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(n, average="micro"),
-                "macro_f1": MulticlassF1Score(n, average="macro"),
-                "auroc": MulticlassAUROC(n, average="macro", thresholds=None),
+                "macro_f1": MulticlassF1Score(n, average="none"),
+                "auroc": MulticlassAUROC(n, average="none", thresholds=None),
                 "recall": MulticlassRecall(n, average="none"),
                 "confusion_matrix": MulticlassConfusionMatrix(n),
             },
@@ -173,8 +173,15 @@ class ImageClassifier(pl.LightningModule):
         scores = self.scores[f"{part}_scores"].compute()
         self.scores[f"{part}_scores"].reset()
         confusion_matrix = scores.pop("confusion_matrix")
-        for name, recall in zip(self.hparams.classes, scores.pop("recall"), strict=True):
-            self.log(f"{part}/recall/{name}", recall, sync_dist=True)  # equal in all processes by now
+        present = confusion_matrix.sum(1) > 0
+        recalls = zip(self.hparams.classes, present.tolist(), scores.pop("recall"), strict=True)
+        for name, is_present, recall in recalls:
+            if is_present:
+                self.log(f"{part}/recall/{name}", recall, sync_dist=True)  # equal in all processes by now
+        # Where no class is absent, both are torchmetrics' own macro averages, to the bit.
+        scores["macro_f1"] = (scores["macro_f1"][present] / present.sum()).sum()
+        areas = scores["auroc"][present]
+        scores["auroc"] = areas.mean() if len(areas) > 1 else torch.full_like(areas.sum(), torch.nan)
         for name, value in scores.items():
             self.log(f"{part}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
         return confusion_matrix

@@ -214,6 +214,10 @@ def _leaks(family: Family) -> list[str]:
     if baselines:
         text = " or ".join(f"{100 * value:.2f} %" for value in baselines[:3])
         lines.append(f"For scale: a nearest neighbour, which learns nothing, has a test accuracy of {text}.")
+    missing = [row["test/absent"] for row in rows if isinstance(row.get("test/absent"), list)]
+    if missing:
+        names = listed(name for names in missing for name in names)
+        lines.append(f"Of {names} no image was tested in {count(len(missing), 'run')}: scores are of other classes.")
     if len({row.get("split/manifest") for row in rows}) > 1:
         lines.append("Not all settings have the same split (split/manifest): accuracies are of different images.")
     return lines

@@ -1,6 +1,5 @@
 """Train a list of runs in parallel processes, one to each: a run that dies harms no other, and none is done twice."""
 
-import json
 import multiprocessing
 import os
 import signal
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from omegaconf import DictConfig
+
+from hqcnn_lab.run_folder import RunFolder
 
 KEPT = ("finished", "diverged")  # results, never run again
 PATIENCE = 20  # seconds that a run, told to end, has to note it
@@ -49,18 +50,15 @@ class Ended(NamedTuple):
 def state_of(folder: Path) -> str:
     """What a run folder holds: `absent`, `finished`, `diverged`, `failed`, or `interrupted`.
 
-    Interrupted is a run that was told to end or was killed; one that is still going on, which a folder cannot tell from
-    a killed one, counts as that too.
+    Interrupted is a run that was told to end or was killed, also in its first moment, and one whose status cannot be
+    read; one that is still going on, which a folder cannot tell from a killed one, counts as that too.
     """
     if not folder.exists():
         return "absent"
-    try:
-        status = json.loads((folder / "status.json").read_text())
-    except (OSError, ValueError):  # killed in the first moment
-        return "interrupted"
-    if status["status"] == "failed" and status["error"] != "interrupted":
-        return "diverged" if status["error"].startswith("TrainingDiverged") else "failed"
-    return "finished" if status["status"] == "finished" else "interrupted"
+    status = RunFolder(folder).status
+    if status.status == "failed" and status.error != "interrupted":
+        return "diverged" if (status.error or "").startswith("TrainingDiverged") else "failed"
+    return "finished" if status.status == "finished" else "interrupted"
 
 
 def run_jobs(jobs: Iterable[Job], workers: int, threads: int | None = 1) -> Iterator[Ended]:

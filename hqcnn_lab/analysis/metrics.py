@@ -1,10 +1,13 @@
 """A run's `metrics.csv`, as arrays."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from hqcnn_lab.plain_files import Unusable, read_table
+
+_MOST_STEPS = 2**53  # all that a float can count
 
 Series = tuple[np.ndarray, np.ndarray]
 """Optimizer steps (int64) and what was logged at them (float64), both `[n]`, in the order of the file."""
@@ -19,20 +22,37 @@ def read_metrics(folder: str | Path) -> dict[str, Series]:
     no `metrics.csv`.
     """
     path = Path(folder) / "metrics.csv"
-    whole = path.read_bytes().rpartition(b"\n")[0].decode()
-    pairs: dict[str, list[tuple[float, float]]] = {}
-    for row in csv.DictReader(whole.splitlines()):
+    try:
+        return series_in(path)
+    except Unusable as error:
+        raise ValueError(f"{path}: not a table of metrics by step: it {error}; give the folder of a run") from None
+
+
+def series_in(path: Path) -> dict[str, Series]:
+    """As `read_metrics`, of the file itself; raises `Unusable`, which says no more than why."""
+    rows = read_table(path, growing=True)
+    _, names = next(rows, (0, []))
+    if not names:
+        return {}
+    if "step" not in names or len(set(names)) < len(names):
+        raise Unusable("has no header that names step and each metric once")
+    at = names.index("step")
+    logged: dict[str, tuple[list[int], list[float]]] = {name: ([], []) for name in names}
+    columns = [(i, *logged[name]) for i, name in enumerate(names) if i != at]
+    for line, cells in rows:
         try:
-            step = int(row.pop("step"))
-            for name, value in row.items():
-                if value:
-                    pairs.setdefault(name, []).append((step, float(value)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: not a table of metrics by step ({error!r}); give the folder of a run") from None
-    series = {}
-    for name, logged in pairs.items():
-        steps, values = np.array(logged).T
-        series[name] = steps.astype(np.int64), values
+            step = int(cells[at])
+            for i, steps, values in columns:
+                if cells[i]:
+                    steps.append(step)
+                    values.append(float(cells[i]))
+        except (IndexError, ValueError):
+            raise Unusable(f"has a line that is no step with its metrics ({line})") from None
+        if not 0 <= step < _MOST_STEPS or len(cells) > len(names):
+            raise Unusable(f"has a line that is no step with its metrics ({line})")
+    series = {n: (np.array(steps, dtype=np.int64), np.array(values)) for n, (steps, values) in logged.items() if steps}
+    if "epoch" in series and not all(0 <= epoch < _MOST_STEPS and epoch % 1 == 0 for epoch in series["epoch"][1]):
+        raise Unusable("has an epoch that is no whole number from 0 on")
     return series
 
 

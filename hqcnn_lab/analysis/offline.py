@@ -1,10 +1,14 @@
 """A run's figures from what W&B left offline, where that is all there is of it."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from hqcnn_lab.plain_files import Unusable, parse_json
+from hqcnn_lab.run_folder import flat, usable
+
+_PATIENCE = 30  # seconds for W&B's reader, which takes one
 
 
 def find_offline(folder: Path) -> Path | None:
@@ -18,28 +22,33 @@ def read_offline(path: Path) -> dict[str, Any]:
     Use it where the run folder is lost; the folder knows more (predictions, the split, overrides, the error). Takes a
     second a file: W&B's own reader is a program. A file that it cannot read gives a row with `torn`.
     """
-    from hqcnn_lab.analysis.runs import described, flat
+    from hqcnn_lab.analysis.runs import as_mapping, described
 
-    whole = _inspect(path, "--summary")
-    try:
-        content = json.loads(whole)
-    except ValueError:
-        content = {}
-    records = [_record(line) for line in _inspect(path).splitlines()]
+    content = _names_with_values(_inspect(path, "--summary"))
+    records = map(_names_with_values, _inspect(path).splitlines())
     run = next((record["run"] for record in records if isinstance(record.get("run"), dict)), {})
-    config, summary, exit_code = content.get("config") or {}, content.get("summary") or {}, content.get("exit_code")
-    config.pop("_wandb", None)
+    ours = {key: value for key, value in as_mapping(content.get("config")).items() if key != "_wandb"}
+    config, wrong = usable("config.yaml", ours)
+    logged = {key: value for key, value in as_mapping(content.get("summary")).items() if not key.startswith("_")}
+    figures = {key: value for key, value in logged.items() if not isinstance(value, dict | str)}  # not its pictures
+    summary, wrong_figures = usable("summary.json", figures)
+    config = {} if wrong else config
+    problem = wrong or wrong_figures or (None if config and summary else "does not hold a configuration and a summary")
+    status, _ = usable("status.json", {"started": content.get("start_time"), "ended": content.get("last_write")})
+    git, _ = usable("environment.json", {"git": run.get("git")})
+    exit_code, name = content.get("exit_code"), content.get("name")
     return {
         "folder": str(path.parent),
         "state": "interrupted" if exit_code is None else "failed" if exit_code else "finished",
         "error": None,
-        **described(config, None, content.get("name") or path.parent.name),
-        "commit": (run.get("git") or {}).get("commit"),
+        **described(config, None, name if isinstance(name, str) else path.parent.name),
+        "commit": as_mapping(git.get("git")).get("commit"),
         "changed": None,
-        "started": content.get("start_time"),
-        "ended": content.get("last_write"),
-        "torn": [] if config and summary else [path.name],
-        **{key: value for key, value in summary.items() if not key.startswith("_")},
+        "started": status.get("started"),
+        "ended": status.get("ended"),
+        "torn": [path.name] if problem else [],
+        "problems": [f"{path.name} {problem}"] if problem else [],
+        **summary,
         **{f"config/{key}": value for key, value in flat(config)},
     }
 
@@ -47,14 +56,15 @@ def read_offline(path: Path) -> dict[str, Any]:
 def _inspect(path: Path, *options: str) -> str:
     command = [sys.executable, "-m", "wandb", "leet", "inspect", *options, "--json", str(path)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
+        run = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
     except (OSError, subprocess.SubprocessError):
         return ""
+    return run.stdout.decode(errors="replace")
 
 
-def _record(line: str) -> dict[str, Any]:
+def _names_with_values(text: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except ValueError:
+        content = parse_json(text)
+    except Unusable:
         return {}
-    return record if isinstance(record, dict) else {}
+    return content if isinstance(content, dict) else {}

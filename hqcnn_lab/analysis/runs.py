@@ -1,7 +1,5 @@
 """Any number of run folders as one table, a row a run; whatever state they were left in."""
 
-import csv
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,11 +7,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from hqcnn_lab.analysis.metrics import by_epoch, read_metrics
+from hqcnn_lab.analysis.metrics import by_epoch, series_in
 from hqcnn_lab.analysis.offline import find_offline, read_offline
 from hqcnn_lab.jobs import state_of
+from hqcnn_lab.plain_files import Unusable, read_table
+from hqcnn_lab.run_folder import RunFolder, Status, flat
 
 Row = dict[str, Any]
 
@@ -21,7 +19,7 @@ Row = dict[str, Any]
 _MARKS = {"status.json", "summary.json", "environment.json", "output.log"}
 _ASIDE = re.compile(r"\.(interrupted|failed)-\d+$")
 _IN_STUDY = ("condition", "arm", "stage")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # six times as fast, where yaml was built with it
+_LONGEST_ERROR = 500  # characters of the line
 
 
 def load_runs(paths: str | Path | Iterable[str | Path], asides: bool = False) -> list[Row]:
@@ -33,11 +31,13 @@ def load_runs(paths: str | Path | Iterable[str | Path], asides: bool = False) ->
     Always there: `folder` (as given, with what lies under it), `state` (finished, diverged, failed, interrupted, or
     running: on this machine, now), `error` (one line, or None), `name`, `dataset`, `model`, `optim`, `seed`,
     `overrides` (a list, or None), `commit`, `changed` (whether tracked files differed from it), `started`, `ended`
-    (ISO, UTC) and `torn`: files that are there and cannot be read. Then the flat keys of `summary.json` as they are;
-    for a run without one, `last/epochs` and the last `last/<metric>` that it logged; the resolved configuration as
-    `config/<key>`; and `versions/<package>`, `device`, `python`. A study's folder stands for the runs that its
-    `runs.csv` lists, with their `condition`, `arm` and `stage`. A W&B offline folder that is not part of a run folder
-    is read too.
+    (ISO, UTC), `torn`: files that are there and cannot be used, or not all of them, and `problems`: why, a line each.
+    Then the flat keys of `summary.json` as they are; for a run without one, `last/epochs` and the last `last/<metric>`
+    that it logged; the resolved configuration as `config/<key>`; and `versions/<package>`, `device`, `python`. A
+    study's folder stands for the runs that its `runs.csv` lists, with their `condition`, `arm` and `stage`; where that
+    cannot be read there is a row that says so. A W&B offline folder that is not part of a run folder is read too.
+
+    A file may hold anything: a row has values of the kinds that a run writes, and lacks what is of another kind.
 
     What was moved aside as an older attempt (`.failed-1`) is left out unless `asides`, or given itself. Runs come in
     the order of paths, and by name under each, numbers as numbers; none twice. Raises FileNotFoundError for a path that
@@ -50,7 +50,7 @@ def load_runs(paths: str | Path | Iterable[str | Path], asides: bool = False) ->
         for folder, place in _find(Path(path), asides):
             if (key := folder.resolve()) not in rows:
                 offline = find_offline(folder)
-                rows[key] = (read_offline(offline) if offline else _read(folder)) | place
+                rows[key] = (read_offline(offline) if offline else place if "state" in place else _read(folder)) | place
     return list(rows.values())
 
 
@@ -60,7 +60,7 @@ def _find(top: Path, asides: bool) -> Iterator[tuple[Path, Row]]:
         folder = Path(here)
         if folder != top and _ASIDE.search(folder.name) and not asides:
             folders.clear()
-        elif find_offline(folder) or _MARKS & set(files):
+        elif find_offline(folder) or _MARKS & {*files, *folders}:
             folders.clear()  # what lies under a run is its own
             yield folder, {}
         else:
@@ -70,11 +70,33 @@ def _find(top: Path, asides: bool) -> Iterator[tuple[Path, Row]]:
 
 
 def _in_study(folder: Path) -> Iterator[tuple[Path, Row]]:
-    with (folder / "runs.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            run = folder.parent / "runs" / (row.get("run") or "")
-            if row.get("run") and run.is_dir():
-                yield run, {key: row[key] for key in _IN_STUDY if row.get(key)}
+    try:
+        lines = read_table(folder / "runs.csv")
+        _, head = next(lines, (0, []))
+        rows = [dict(zip(head, cells, strict=False)) for _, cells in lines]
+        if "run" not in head:
+            raise Unusable("has no column called run")
+    except (Unusable, FileNotFoundError) as error:
+        yield folder, _lost_study(folder, str(error))
+        return
+    runs = {path.name: path for path in (folder.parent / "runs").glob("*") if path.is_dir()}
+    for row in rows:
+        if run := runs.get(row.get("run", "")):
+            yield run, {key: row[key] for key in _IN_STUDY if row.get(key)}
+
+
+def _lost_study(folder: Path, why: str) -> Row:
+    """A row for a study that does not say which its runs are."""
+    error = f"runs.csv {why}; give the folder of its runs instead, or start the study again"
+    return {
+        "folder": str(folder),
+        "state": "failed",
+        "error": error,
+        **described({}, None, folder.name),
+        **_code(None),
+        **dict.fromkeys(("started", "ended")),
+        **_torn({"runs.csv": why}),
+    }
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -82,42 +104,29 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _read(folder: Path) -> Row:
-    torn: list[str] = []
-
-    def mapping(name: str, parse: Any) -> dict[str, Any]:
-        try:
-            content = parse((folder / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except Exception:  # half a file may fail in any way
-            content = None
-        if not isinstance(content, dict):
-            torn.append(name)
-            return {}
-        return content
-
-    status = mapping("status.json", json.loads)
-    config = mapping("config.yaml", lambda text: yaml.load(text, Loader=_LOADER))
-    environment = mapping("environment.json", json.loads)
-    summary = mapping("summary.json", json.loads)
-    error = status.get("error")
+    run = RunFolder(folder)
+    status, environment = run.status, run.environment
     row = {
         "folder": str(folder),
         "state": _state(folder, status),
-        "error": " ".join(str(error).split("\n\n")[0].split()) if error else None,
-        **described(config, environment.get("overrides"), folder.name),
+        "error": " ".join(status.error.split("\n\n")[0].split())[:_LONGEST_ERROR] if status.error else None,
+        **described(run.config, environment.get("overrides"), folder.name),
         **_code(environment.get("git")),
-        "started": status.get("started"),
-        "ended": status.get("ended"),
-        "torn": torn,
+        "started": status.started.isoformat() if status.started else None,
+        "ended": status.ended.isoformat() if status.ended else None,
+        **_torn({}),
     }
-    row |= {key: value for key, value in summary.items() if key not in row}
-    if not summary:
-        row |= _last_logged(folder, torn)
+    row |= {key: value for key, value in run.summary.items() if key not in row}
+    if not run.summary:
+        row |= _last_logged(run)
     for package, version in as_mapping(environment.get("versions")).items():
         row[f"versions/{package}"] = version
     row |= {key: environment[key] for key in ("device", "python") if key in environment}
-    return row | {f"config/{key}": value for key, value in flat(config)}
+    return row | {f"config/{key}": value for key, value in flat(run.config)} | _torn(run.problems)
+
+
+def _torn(problems: Mapping[str, str]) -> Row:
+    return {"torn": list(problems), "problems": [f"{name} {why}" for name, why in problems.items()]}
 
 
 def as_mapping(value: Any) -> Mapping[str, Any]:
@@ -148,60 +157,50 @@ def described(config: Mapping[str, Any], overrides: Any, name: str) -> Row:
         "dataset": choice("dataset", "DataModule"),
         "model": choice("model"),
         "optim": choice("optim"),
-        "seed": int(seed) if str(seed).isdecimal() else None,
+        "seed": int(seed) if re.fullmatch(r"[0-9]{1,20}", str(seed)) else None,
         "overrides": overrides,
     }
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """A nested config's values by dotted key; lists are values."""
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _code(git: Any) -> Row:
     return {"commit": as_mapping(git).get("commit"), "changed": as_mapping(git).get("changed")}
 
 
-def _state(folder: Path, status: Mapping[str, Any]) -> str:
-    if status.get("status") == "running":
-        return "running" if _is_alive(status.get("process"), status.get("started")) else "interrupted"
-    try:
-        return state_of(folder)
-    except (AttributeError, KeyError, TypeError):  # JSON, and not what a run writes
-        return "interrupted"
+def _state(folder: Path, status: Status) -> str:
+    if status.status == "running":
+        return "running" if _is_alive(status) else "interrupted"
+    return state_of(folder)
 
 
-def _is_alive(process: Any, started: Any) -> bool:
+def _is_alive(status: Status) -> bool:
     """Whether the process that wrote so is still there, and is not another of the same number."""
-    if not isinstance(process, int) or process <= 0:
+    if not status.process:
         return False
     try:
-        os.kill(process, 0)
+        os.kill(status.process, 0)
     except PermissionError:
         pass
     except (OSError, OverflowError):
         return False
+    if status.started is None:
+        return False
     try:
-        ticks = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+        ticks = int(Path(f"/proc/{status.process}/stat").read_text().rpartition(")")[2].split()[19])
         up = float(Path("/proc/uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
-        age = datetime.now().astimezone() - datetime.fromisoformat(started)
-        return up > age.total_seconds() - 5  # clocks are read one after the other
-    except (OSError, ValueError, TypeError, IndexError):  # no such files on this system
+    except (OSError, ValueError, IndexError):  # no such files on this system
         return True
+    age = datetime.now().astimezone() - status.started
+    return up > age.total_seconds() - 5  # clocks are read one after the other
 
 
-def _last_logged(folder: Path, torn: list[str]) -> Row:
+def _last_logged(run: RunFolder) -> Row:
     """How far a run without a summary got."""
     try:
-        metrics = read_metrics(folder)
+        metrics = series_in(run.folder / "metrics.csv")
     except FileNotFoundError:
         return {}
-    except Exception:  # as above
-        torn.append("metrics.csv")
+    except Unusable as error:
+        run.problems["metrics.csv"] = str(error)
         return {}
     row: Row = {f"last/{name}": float(metrics[name][1][-1]) for name in metrics if name.startswith(("train/", "val/"))}
     epochs, _ = by_epoch(metrics, "train/loss")

@@ -14,6 +14,11 @@ def is_follower() -> bool:
     return int(os.environ.get("LOCAL_RANK", "0")) > 0
 
 
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def gather(value: Any) -> list[Any]:
     """`value` of every process, by rank; every process has to call this. For small things: they travel pickled."""
     import torch.distributed as dist

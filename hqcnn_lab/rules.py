@@ -10,194 +10,29 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
-from hqcnn_lab.data.split import SPLITS
+from hqcnn_lab.distributed import cores
+from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.free_text import PATHS, check_name, check_path, check_wandb
 from hqcnn_lab.models import FITTED_LAST, GRADIENT_FREE
-from hqcnn_lab.quantum.limits import (
-    ANSATZES,
-    ENCODERS,
-    ENGINES,
-    MAX_WIRES,
-    READOUTS,
-    SHOT_GRADIENTS,
-    bytes_per_sample,
-    check_circuit,
-)
-from hqcnn_lab.quantum.noise import METHODS, RATES, Noise, as_noise
+from hqcnn_lab.quantum.limits import MAX_WIRES, bytes_per_sample, check_circuit
+from hqcnn_lab.quantum.noise import Noise, as_noise
+from hqcnn_lab.ranges import RULES
 
-
-class ConfigError(ValueError):
-    """A value or key of the configuration that cannot be used; the message is one line that says what to do."""
-
-
-class Rule:
-    """What a value may be: a predicate, and the words that follow "must be"."""
-
-    def __init__(self, holds: Callable[[Any], bool], words: str) -> None:
-        self.holds, self.words = holds, words
-
-
-def _at_least(low: float) -> Rule:
-    return Rule(lambda x: x >= low, f"at least {low}")
-
-
-def _between(low: float, high: float) -> Rule:
-    return Rule(lambda x: low <= x < high, f"at least {low} and below {high}")
-
-
-def _one_of(choices: tuple[str, ...]) -> Rule:
-    return Rule(lambda x: x in choices, f"one of {', '.join(choices)}")
-
-
-_POSITIVE = Rule(lambda x: 0 < x < float("inf"), "a positive, finite number")
-_PROBABILITY = Rule(lambda x: 0 <= x <= 1, "between 0 and 1")
-_SHARE = Rule(lambda x: 0 < x < 1, "between 0 and 1, both excluded")
-_BATCHES = Rule(
-    lambda x: x >= 1 if isinstance(x, int) else 0 < x <= 1, "a whole number of batches, or a share up to 1.0 of them"
-)
-_PATH = Rule(lambda x: isinstance(x, str), "a path; put a number in quotes")
-_COLUMN = Rule(lambda x: isinstance(x, str), "the name of a column; put a number in quotes")
-_AMOUNTS = Rule(lambda x: all(0 < amount <= 180 for amount in x), "a list of numbers, each above 0")
-_COUNTS = Rule(
-    lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
-)
-_COUNTS_OR_ONE = Rule(
-    lambda x: _COUNTS.holds([x] if isinstance(x, int) else x), "a positive whole number, or a list of them"
-)
-
-# Ranges that the types of conf/*.yaml cannot express. A key that the composed config lacks is passed over.
-RULES: dict[str, Rule] = {
-    "seed": Rule(lambda x: 0 <= x < 2**32, "at least 0 and below 2³²"),
-    "ckpt_path": _PATH,
-    "resume": _one_of(("auto",)),
-    "monitor": _one_of(("val/accuracy", "val/macro_f1", "val/auroc")),
-    "test_checkpoint": _one_of(("last", "best")),
-    "label_smoothing": _between(0, 1),
-    "dataset.root": _PATH,
-    "dataset.batch_size": _at_least(1),
-    "dataset.image_size": Rule(lambda x: x >= 16 and x % 8 == 0, "a multiple of 8, at least 16"),
-    "dataset.n_train": _at_least(40),
-    "dataset.n_test": _at_least(4),
-    "dataset.split": _one_of(SPLITS),
-    "dataset.fold": _at_least(0),
-    "dataset.n_folds": _at_least(2),
-    "dataset.manifest": _PATH,
-    "dataset.clinical": _PATH,
-    "dataset.clinical_id": _COLUMN,
-    "dataset.clinical_class": _COLUMN,
-    "dataset.workers": _at_least(1),
-    "out": _PATH,
-    "run": _PATH,
-    "input": _PATH,
-    "robustness.noise": _AMOUNTS,
-    "robustness.blur": _AMOUNTS,
-    "robustness.rotation": _AMOUNTS,
-    "checkpoint": _one_of(("last", "best")),
-    "tcia": _PATH,
-    "export.n_patients": _at_least(1),
-    "export.slices_per_series": _at_least(1),
-    "export.series_per_patient": _at_least(1),
-    "export.n_train": _at_least(4),
-    "export.n_test": _at_least(4),
-    "export.size": _at_least(16),
-    "export.seed": _at_least(0),
-    "dataset.split_seed": _at_least(0),
-    "dataset.val_fraction": _SHARE,
-    "dataset.balance": _one_of(("sampler", "loss")),
-    "dataset.augment.flip": _PROBABILITY,
-    "dataset.augment.degrees": _between(0, 181),
-    "dataset.augment.shift": _between(0, 1),
-    "dataset.augment.scale": _between(0, 1),
-    "dataset.augment.intensity": _between(0, 1),
-    "dataset.augment.noise": _between(0, 1),
-    "dataset.augment.cutout": _PROBABILITY,
-    "dataset.augment.mixup": Rule(lambda x: 0 <= x < float("inf"), "a finite number, at least 0"),
-    "circuit.n_layers": _at_least(1),
-    "circuit.ansatz": _one_of(tuple(ANSATZES)),
-    "circuit.encoder": _one_of(ENCODERS),
-    "circuit.readout": _one_of(READOUTS),
-    "circuit.engine": _one_of(ENGINES),
-    "circuit.shots": _at_least(1),
-    "circuit.shot_gradient": _one_of(SHOT_GRADIENTS),
-    "circuit.seed": Rule(lambda x: 0 <= x < 2**32, "at least 0 and below 2³²"),
-    **{f"circuit.noise.{rate}": _PROBABILITY for rate in RATES},
-    "circuit.noise.method": _one_of(METHODS),
-    "circuit.noise.n_trajectories": _at_least(1),
-    "model.kernel": _one_of(("quantum", "classical", "frozen")),
-    "model.widths": _COUNTS,
-    "model.n_circuits": _at_least(1),
-    "model.kernel_size": _at_least(1),
-    "model.dropout": _between(0, 1),
-    "model.hidden": _COUNTS_OR_ONE,
-    "model.depth": Rule(lambda x: x in (18, 50), "18 or 50"),
-    "model.weights": _PATH,
-    "model.n_clusters": _at_least(2),
-    "model.n_levels": _at_least(2),
-    "model.n_neighbors": _at_least(1),
-    "model.side": _at_least(1),
-    "model.C": _POSITIVE,
-    "model.orientations": _at_least(1),
-    "model.cell": _at_least(1),
-    "model.classifier": _one_of(("svm", "random_forest", "knn")),
-    "model.voting": _one_of(("soft", "hard")),
-    "optim.lr": _POSITIVE,
-    "optim.quantum_lr": _POSITIVE,
-    "optim.tau": _POSITIVE,
-    "optim.weight_decay": _at_least(0),
-    "optim.momentum": _between(0, 1),
-    "optim.betas": Rule(
-        lambda x: len(x) == 2 and all(0 <= b < 1 for b in x), "two numbers, each at least 0 and below 1"
-    ),
-    "optim.momentum_min": _between(0, 1),
-    "optim.momentum_max": _between(0, 1),
-    "optim.rho": _between(0, 1),
-    "optim.sigma": _between(0, 1),
-    "optim.power": _at_least(0),
-    "optim.gamma_min": _PROBABILITY,
-    "optim.pace": _at_least(0),
-    "optim.q": Rule(lambda x: 0 <= x <= 2, "between 0 and 2"),
-    "optim.floor": _at_least(0),
-    "optim.granularity": _one_of(("tensor", "element", "group")),
-    "optim.eps": _POSITIVE,
-    "optim.damping": _POSITIVE,
-    "optim.c": _POSITIVE,
-    "optim.gamma": _at_least(0),
-    "optim.n_directions": _at_least(1),
-    "scheduler.warmup": _between(0, 1),
-    "scheduler.total_steps": Rule(lambda x: False, "null; it is filled in, from trainer.max_epochs"),
-    "trainer.max_epochs": _at_least(1),
-    "trainer.accumulate_grad_batches": _at_least(1),
-    "trainer.log_every_n_steps": _at_least(1),
-    "trainer.gradient_clip_val": _POSITIVE,
-    "trainer.limit_train_batches": _BATCHES,
-    "trainer.limit_val_batches": _BATCHES,
-    "trainer.limit_test_batches": _BATCHES,
-    "trainer.devices": Rule(
-        lambda x: x >= 1 if isinstance(x, int) else not isinstance(x, str) and len(x) > 0,
-        "how many devices, at least 1, or a list of their numbers",
-    ),
-    "trainer.strategy": _one_of(("auto", "ddp")),
-    "trainer.precision": _one_of(("32-true", "bf16-mixed", "16-mixed")),
-    "logger.images": _at_least(0),
-    "logger.wandb.settings.init_timeout": _POSITIVE,
-    "logger.wandb.settings.finish_timeout": _POSITIVE,
-    "callbacks.weight_average.decay": _between(0, 1),
-    "callbacks.convergence.levels": Rule(lambda x: all(0 < level <= 1 for level in x), "shares between 0 and 1"),
-}
+_BYTES_A_PIXEL = 10  # float32 as drawn and as put together, float16 as kept
 
 
 def check(config: DictConfig, in_sweep: bool = False) -> None:
     """Raise `ConfigError` for the first value of a composed config that cannot work: ranges, wires, files."""
     check_values(config)
+    if (name := select(config, "name")) is not None:
+        check_name("name", name)
     _check_processes(config, in_sweep)
-    if config.test_checkpoint == "best" and not config.callbacks.get("best_checkpoint"):
-        raise ConfigError(
-            "test_checkpoint=best: needs callbacks.best_checkpoint, which is null; use test_checkpoint=last"
-        )
+    _check_stages(config)
     _check_learning(config)
     if config.model.get("circuit") is not None:
         _check_circuit(config)
     _check_device(config.trainer.accelerator)
-    _check_loggers(config.logger)
+    _check_loggers(config, in_sweep)
     check_dataset(config.dataset)
     if config.ckpt_path is not None:
         _check_checkpoint(config.ckpt_path, config)
@@ -205,8 +40,13 @@ def check(config: DictConfig, in_sweep: bool = False) -> None:
 
 def _check_processes(config: DictConfig, in_sweep: bool) -> None:
     devices = config.trainer.devices
-    if (devices if isinstance(devices, int) else len(devices)) == 1:
+    n = devices if isinstance(devices, int) else len(devices)
+    if n == 1:
         return
+    if n > cores() and _is_on_cpu(config.trainer.accelerator):
+        raise ConfigError(
+            f"trainer.devices={devices}: each is a process, and this machine has {cores()} cores; that is the most"
+        )
     if in_sweep:
         raise ConfigError(
             f"trainer.devices={devices}: several are for a single run; the runs of a sweep take one each, "
@@ -216,6 +56,27 @@ def _check_processes(config: DictConfig, in_sweep: bool) -> None:
         raise ConfigError(
             f"trainer.devices={devices}: {config.optim._target_.rpartition('.')[2]} evaluates circuits on the images "
             "of its own process alone; use trainer.devices=1, or another optimizer"
+        )
+
+
+def _check_stages(config: DictConfig) -> None:
+    """Whether there will be what is to be scored at the end."""
+    trainer = config.trainer
+    best = config.test_checkpoint == "best"
+    if best and not config.callbacks.get("best_checkpoint"):
+        raise ConfigError(
+            "test_checkpoint=best: needs callbacks.best_checkpoint, which is null; use test_checkpoint=last"
+        )
+    if best and trainer.get("fast_dev_run"):
+        raise ConfigError(
+            f"trainer.fast_dev_run={trainer.fast_dev_run}: keeps no checkpoint for test_checkpoint=best; use "
+            "trainer=debug, which does, or test_checkpoint=last"
+        )
+    every = trainer.get("check_val_every_n_epoch")
+    if every is not None and every > trainer.max_epochs:
+        raise ConfigError(
+            f"trainer.check_val_every_n_epoch={every}: of {trainer.max_epochs} epochs (trainer.max_epochs) none would "
+            f"be validated, and {config.monitor} never be known"
         )
 
 
@@ -253,21 +114,24 @@ def _check_learning(config: DictConfig) -> None:
 
 def check_values(config: DictConfig) -> None:
     """Raise `ConfigError` for the first value out of its range, and for classes that no config may name."""
+    for key, target in untrusted_targets(OmegaConf.to_container(config, resolve=False)):
+        raise ConfigError(f"{key}={target}: refused, {_what_may_be_built(key)}")
     for key, rule in RULES.items():
         value = select(config, key)
-        if value is not None and not _holds(rule, value):
+        if value is not None and not rule.holds(value):
             raise ConfigError(f"{key}={value}: must be {rule.words}")
-    for key, target in untrusted_targets(OmegaConf.to_container(config, resolve=False)):
-        raise ConfigError(
-            f"{key}={target}: refused, a config may only build this lab's, Lightning's and torch.optim's classes"
+    for key in PATHS:
+        if (path := select(config, key)) is not None:
+            check_path(key, path)
+
+
+def _what_may_be_built(key: str) -> str:
+    if key == "model._target_":
+        return (
+            "a model is one of this lab's (model=…, --help lists them); one of your own goes into hqcnn_lab/models/, "
+            "its name into hqcnn_lab/models/__init__.py, and conf/model/<name>.yaml names it"
         )
-
-
-def _holds(rule: Rule, value: Any) -> bool:
-    try:
-        return bool(rule.holds(value))
-    except TypeError:  # the wrong type for the comparison is the wrong value
-        return False
+    return "a config may only build this lab's, Lightning's and torch.optim's classes"
 
 
 def _check_circuit(config: DictConfig) -> None:
@@ -342,6 +206,14 @@ def _memory_bytes() -> float:
         return math.inf
 
 
+def _is_on_cpu(accelerator: str) -> bool:
+    if accelerator != "auto":
+        return accelerator == "cpu"
+    import torch
+
+    return not torch.accelerator.is_available()
+
+
 def _check_device(accelerator: str) -> None:
     if accelerator in ("gpu", "cuda"):
         import torch
@@ -373,15 +245,24 @@ def _has_bfloat16() -> bool:
         return True
 
 
-def _check_loggers(loggers: DictConfig) -> None:
+def _check_loggers(config: DictConfig, in_sweep: bool) -> None:
     for name, packages in {"tensorboard": ["tensorboard"], "mlflow": ["mlflow", "sqlalchemy", "alembic"]}.items():
-        for package in packages if loggers.get(name) else []:
+        for package in packages if config.logger.get(name) else []:
             if not importlib.util.find_spec(package):
                 raise ConfigError(f'logger={name}: needs the package {package}; pip install "hqcnn-lab[loggers]"')
+    for name, spec in config.logger.items():
+        if not isinstance(spec, DictConfig):
+            continue
+        for key in ("id", "version", "run_id") if in_sweep else ():  # TensorBoard's version: "" is none
+            if spec.get(key):
+                raise ConfigError(f"logger.{name}.{key}={spec[key]}: each run of a sweep gets its own; leave it out")
+        if str(spec.get("_target_")).endswith(".WandbLogger"):
+            check_wandb(config, f"logger.{name}")
 
 
 def check_dataset(dataset: DictConfig) -> None:
     """Raise `ConfigError` where a folder or a table of the data set is absent, or is something else."""
+    _check_size(dataset)
     if "root" in dataset:
         from hqcnn_lab.data.layout import find_images
         from hqcnn_lab.data.rembrandt_layout import find_folders
@@ -396,6 +277,18 @@ def check_dataset(dataset: DictConfig) -> None:
         from hqcnn_lab.data.manifest import read_manifest
 
         _hold("dataset.manifest", dataset.manifest, read_manifest)
+
+
+def _check_size(dataset: DictConfig) -> None:
+    """Whether images that are drawn, not read, find room: once as they are drawn, and once as they are kept."""
+    counts = {key: dataset[key] for key in ("n_train", "n_test") if dataset.get(key) is not None}
+    need, have = sum(counts.values()) * dataset.get("image_size", 0) ** 2 * _BYTES_A_PIXEL, _memory_bytes()
+    if need > have:
+        key = max(counts, key=counts.__getitem__)
+        raise ConfigError(
+            f"dataset.{key}={counts[key]}: so many images need about {need / 2**30:,.0f} GiB and this machine has "
+            f"{have / 2**30:.0f}"
+        )
 
 
 def _hold(key: str, path: str | None, read: Callable[[str | None], Any]) -> None:
@@ -454,7 +347,3 @@ def flat_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
 
 def select(config: DictConfig, key: str) -> Any:
     return OmegaConf.select(config, key, throw_on_resolution_failure=False)
-
-
-def first_line(error: Exception) -> str:
-    return " ".join(str(error).split("\n\n")[0].split())

@@ -1,0 +1,136 @@
+"""What the free texts of a configuration may be: the name of a run, folders to write to, what W&B takes."""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from hqcnn_lab.error import ConfigError
+
+MAX_NAME = 200  # bytes; a time or a digest goes with it, and `.interrupted-12`, and a file system takes 255
+MAX_PART, MAX_PATH = 255, 3800  # bytes; Linux takes 4096, and what is in the folder has names, too
+
+PATHS = (
+    *("ckpt_path", "dataset.root", "dataset.manifest", "dataset.clinical", "model.weights", "run", "input", "out"),
+    *("tcia", "paths.runs_dir", "paths.sweeps_dir", "paths.output_dir", "paths.cache_dir", "trainer.default_root_dir"),
+)
+# What is to be W&B's: the key, how many characters it takes, and which it does not take.
+_WANDB = (
+    ("project", 128, r"/\#?%:"),
+    ("entity", 128, r"/\#?%: "),
+    ("id", 128, r":;,#?/'\%"),
+    ("version", 128, r":;,#?/'\%"),  # another word for id
+    ("name", 128, ""),
+    ("group", 128, ""),
+    ("job_type", 64, ""),
+)
+
+
+def check_name(key: str, name: Any) -> None:
+    """Raise `ConfigError` for a name that is not that of one folder, or that others would not know as a run's."""
+    text, wrong = str(name), ""
+    if not text:
+        wrong = "is empty"
+    elif not text.isprintable():
+        wrong = "has a line break or another character that cannot be seen"
+    elif found := re.search(r"[/\\?]|\$\{", text):
+        wrong = f"has {found[0]} in it: a name is not a path; where runs land is for paths.runs_dir to say"
+    elif text[0] in ".- " or text[-1] in ". ":
+        wrong = "begins with a dot, a dash or a space, or ends with a dot or a space"
+    elif re.search(r"\.(failed|interrupted|diverged)-\d+$", text):
+        wrong = "ends as the name of a run that was tried again"
+    elif len(text.encode()) > MAX_NAME:
+        wrong = f"is of {len(text.encode())} bytes, the most is {MAX_NAME}"
+    if wrong:
+        raise ConfigError(f"{key}={_shown(text)}: {wrong}; it names a folder, such as gvco_lr0.1")
+
+
+def check_path(key: str, path: Any) -> None:
+    """Raise `ConfigError` for a text that no file or folder can have as its path."""
+    wrong = ""
+    if not isinstance(path, str):
+        wrong = "must be a path; put a number in quotes"
+    elif not path.strip():
+        wrong = "is empty; give a folder, or leave it out"
+    elif "\0" in path:
+        wrong = "has a NUL character in it"
+    elif re.search("[\ud800-\udfff]", path):  # how Python holds bytes that are no text
+        wrong = "is not UTF-8, and could not be written down; give the folder another name, or a link to it"
+    elif max(len(part.encode()) for part in path.split("/")) > MAX_PART or len(path.encode()) > MAX_PATH:
+        wrong = f"is too long, the most is {MAX_PART} bytes between two /"
+    if wrong:
+        raise ConfigError(f"{key}={_shown(str(path))}: {wrong}")
+
+
+def check_folder(key: str, path: Any) -> None:
+    """Raise `ConfigError` for a folder that a run cannot be written to; what is not there yet could be made."""
+    check_path(key, path)
+    if not str(path).isprintable():
+        raise ConfigError(f"{key}={_shown(path)}: has a line break or another character that cannot be seen")
+    if str(path).startswith("~"):
+        raise ConfigError(f"{key}={path}: ~ would be a folder of that name; write {Path(path).expanduser()}")
+    absolute = Path(path).absolute()
+    there = next(folder for folder in (absolute, *absolute.parents) if _exists(folder))
+    if not there.is_dir():
+        raise ConfigError(f"{key}={path}: a run cannot be written there, {there} is a file")
+    try:
+        Path(tempfile.mkdtemp(prefix=".hqcnn-", dir=there)).rmdir()  # what may be done, only doing it tells
+    except OSError as error:
+        raise ConfigError(f"{key}={path}: a run cannot be written there ({error.strerror})") from None
+
+
+def check_run_folder(key: str, path: Any) -> None:
+    """Raise `ConfigError` for a folder that holds anything: a run has one of its own."""
+    check_folder(key, path)
+    folder = Path(path)
+    if (folder / "status.json").exists():
+        raise ConfigError(f"{key}={path}: already holds a run; runs are never overwritten, choose another folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"{key}={path}: there are other files in it; a run has a folder of its own")
+
+
+def check_wandb(config: DictConfig, key: str) -> None:
+    """Raise `ConfigError` for what W&B's client or its server would refuse, once the data is prepared or later."""
+
+    def given(name: str) -> Any:
+        value = OmegaConf.select(config, f"{key}.{name}", throw_on_resolution_failure=False)
+        return list(value) if isinstance(value, ListConfig) else value
+
+    if (tags := given("tags")) is not None and not isinstance(tags, list):
+        raise ConfigError(f"{key}.tags={_shown(str(tags))}: must be a list, such as [paper,draft]")
+    for tag in tags or []:
+        _check_label(f"{key}.tags", tag, 64)
+    for name, longest, forbidden in _WANDB:
+        if (value := given(name)) is not None:
+            _check_label(f"{key}.{name}", str(value) if name == "name" else value, longest, forbidden)
+    if (notes := given("notes")) is not None and not isinstance(notes, str):
+        raise ConfigError(f"{key}.notes={notes}: must be text; put a number in quotes")
+
+
+def _check_label(key: str, text: Any, longest: int, forbidden: str = "") -> None:
+    wrong = ""
+    if not isinstance(text, str):
+        wrong = "must be text; put a number in quotes"
+    elif not 0 < len(text.strip()) <= len(text) <= longest:
+        wrong = f"W&B takes 1 to {longest} characters, this is of {len(text)}"
+    elif not text.isprintable():
+        wrong = "has a line break or another character that cannot be seen"
+    elif found := next((character for character in text if character in forbidden), ""):
+        wrong = f"W&B takes no {found.replace(' ', 'space')} in it"
+    if wrong:
+        raise ConfigError(f"{key}={_shown(str(text))}: {wrong}")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists() or path.is_symlink()
+    except OSError:  # below a file, or a folder that may not be looked into
+        return False
+
+
+def _shown(text: str) -> str:
+    """On one line of a terminal, and no longer than one can read."""
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= 80 else f"{text[:60]}…{text[-15:]}"

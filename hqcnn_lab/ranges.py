@@ -1,0 +1,208 @@
+"""What each value of a configuration may be, where the types of conf/*.yaml cannot say it: ranges and choices."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from hqcnn_lab.data.split import SPLITS
+from hqcnn_lab.quantum.limits import ANSATZES, ENCODERS, ENGINES, READOUTS, SHOT_GRADIENTS
+from hqcnn_lab.quantum.noise import METHODS, RATES
+
+
+class Rule:
+    """What a value may be: a predicate, and the words that follow "must be". True is no number, unless `also_bool`."""
+
+    def __init__(self, predicate: Callable[[Any], bool], words: str, also_bool: bool = False) -> None:
+        self.predicate, self.words, self.also_bool = predicate, words, also_bool
+
+    def holds(self, value: Any) -> bool:
+        try:
+            return (self.also_bool or not isinstance(value, bool)) and bool(self.predicate(value))
+        except TypeError:  # the wrong type for the comparison is the wrong value
+            return False
+
+
+def _at_least(low: float) -> Rule:
+    return Rule(lambda x: x >= low, f"at least {low}")
+
+
+def _whole(low: int) -> Rule:
+    """Also where a key is not in conf/, which would tell the type."""
+    return Rule(lambda x: isinstance(x, int) and x >= low, f"a whole number from {low} on")
+
+
+def _given_by_the_lab(how: str) -> Rule:
+    return Rule(lambda x: False, f"left out; {how}")
+
+
+def _between(low: float, high: float) -> Rule:
+    return Rule(lambda x: low <= x < high, f"at least {low} and below {high}")
+
+
+def _one_of(choices: tuple[str, ...]) -> Rule:
+    return Rule(lambda x: x in choices, f"one of {', '.join(choices)}")
+
+
+_POSITIVE = Rule(lambda x: 0 < x < float("inf"), "a positive, finite number")
+_PROBABILITY = Rule(lambda x: 0 <= x <= 1, "between 0 and 1")
+_SHARE = Rule(lambda x: 0 < x < 1, "between 0 and 1, both excluded")
+_BATCHES = Rule(
+    lambda x: x >= 1 if isinstance(x, int) else 0 < x <= 1, "a whole number of batches, or a share up to 1.0 of them"
+)
+_YES_OR_NO = Rule(lambda x: isinstance(x, bool), "true or false", also_bool=True)
+_COLUMN = Rule(lambda x: isinstance(x, str), "the name of a column; put a number in quotes")
+_AMOUNTS = Rule(lambda x: all(0 < amount <= 180 for amount in x), "a list of numbers, each above 0")
+_COUNTS = Rule(
+    lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
+)
+_COUNTS_OR_ONE = Rule(
+    lambda x: _COUNTS.holds([x] if isinstance(x, int) else x), "a positive whole number, or a list of them"
+)
+
+# Everything that Lightning's Trainer takes, so that what it would refuse is refused before it is built.
+TRAINER: dict[str, Rule] = {
+    "_target_": _one_of(("lightning.pytorch.Trainer",)),
+    "accelerator": _one_of(("auto", "cpu", "gpu", "cuda", "mps", "tpu")),
+    "devices": Rule(
+        lambda x: x >= 1 if isinstance(x, int) else not isinstance(x, str) and len(x) > 0,
+        "how many devices, at least 1, or a list of their numbers",
+    ),
+    "num_nodes": Rule(lambda x: x == 1, "1; a run is of one machine"),
+    "strategy": _one_of(("auto", "ddp")),
+    "precision": _one_of(("32-true", "bf16-mixed", "16-mixed")),
+    "max_epochs": _at_least(1),
+    "min_epochs": _whole(1),
+    "max_steps": Rule(
+        lambda x: isinstance(x, int) and (x >= 1 or x == -1), "a whole number from 1 on, or -1 for any number"
+    ),
+    "min_steps": _whole(1),
+    "max_time": Rule(lambda x: re.fullmatch(r"\d+:\d\d:\d\d:\d\d", x), "days:hours:minutes:seconds, 00:12:00:00"),
+    "fast_dev_run": Rule(
+        lambda x: isinstance(x, bool) or _whole(0).holds(x), "true, false or a number of batches", also_bool=True
+    ),
+    "overfit_batches": Rule(lambda x: x == 0 or _BATCHES.holds(x), f"0, or {_BATCHES.words}"),
+    "val_check_interval": _BATCHES,
+    "check_val_every_n_epoch": _whole(1),
+    "num_sanity_val_steps": _whole(-1),
+    "reload_dataloaders_every_n_epochs": _whole(0),
+    "accumulate_grad_batches": _at_least(1),
+    "log_every_n_steps": _at_least(1),
+    "gradient_clip_val": _POSITIVE,
+    "gradient_clip_algorithm": _one_of(("norm", "value")),
+    "limit_train_batches": _BATCHES,
+    "limit_val_batches": _BATCHES,
+    "limit_test_batches": _BATCHES,
+    "limit_predict_batches": _BATCHES,
+    "deterministic": Rule(lambda x: isinstance(x, bool) or x == "warn", "true, false or warn", also_bool=True),
+    **dict.fromkeys(("benchmark", "enable_model_summary", "detect_anomaly", "inference_mode"), _YES_OR_NO),
+    **dict.fromkeys(("sync_batchnorm", "enable_autolog_hparams"), _YES_OR_NO),
+    "profiler": _one_of(("simple", "advanced", "pytorch")),
+    "default_root_dir": Rule(lambda x: isinstance(x, str), "a path"),
+    "logger": _given_by_the_lab("logger= chooses one"),
+    "callbacks": _given_by_the_lab("callbacks.<name>._target_ adds one"),
+    "plugins": _given_by_the_lab("the lab gives its own"),
+    "use_distributed_sampler": _given_by_the_lab("samplers of the lab know of several processes"),
+    "enable_progress_bar": _given_by_the_lab("callbacks.progress=null leaves the bar out"),
+    "enable_checkpointing": _given_by_the_lab("callbacks.last_checkpoint=null leaves checkpoints out"),
+    "barebones": _given_by_the_lab("it would leave no record"),
+    "model_registry": _given_by_the_lab("checkpoints are in the run folder"),
+}
+
+# Ranges that the types of conf/*.yaml cannot express. A key that the composed config lacks is passed over.
+RULES: dict[str, Rule] = {
+    "seed": Rule(lambda x: 0 <= x < 2**32, "at least 0 and below 2³²"),
+    "resume": _one_of(("auto",)),
+    "monitor": _one_of(("val/accuracy", "val/macro_f1", "val/auroc")),
+    "test_checkpoint": _one_of(("last", "best")),
+    "label_smoothing": _between(0, 1),
+    "dataset.batch_size": _at_least(1),
+    "dataset.image_size": Rule(lambda x: x >= 16 and x % 8 == 0, "a multiple of 8, at least 16"),
+    "dataset.n_train": _at_least(40),
+    "dataset.n_test": _at_least(4),
+    "dataset.split": _one_of(SPLITS),
+    "dataset.fold": _at_least(0),
+    "dataset.n_folds": _at_least(2),
+    "dataset.clinical_id": _COLUMN,
+    "dataset.clinical_class": _COLUMN,
+    "dataset.workers": _at_least(1),
+    "robustness.noise": _AMOUNTS,
+    "robustness.blur": _AMOUNTS,
+    "robustness.rotation": _AMOUNTS,
+    "checkpoint": _one_of(("last", "best")),
+    "export.n_patients": _at_least(1),
+    "export.slices_per_series": _at_least(1),
+    "export.series_per_patient": _at_least(1),
+    "export.n_train": _at_least(4),
+    "export.n_test": _at_least(4),
+    "export.size": _at_least(16),
+    "export.seed": _at_least(0),
+    "dataset.split_seed": _at_least(0),
+    "dataset.val_fraction": _SHARE,
+    "dataset.balance": _one_of(("sampler", "loss")),
+    "dataset.augment.flip": _PROBABILITY,
+    "dataset.augment.degrees": _between(0, 181),
+    "dataset.augment.shift": _between(0, 1),
+    "dataset.augment.scale": _between(0, 1),
+    "dataset.augment.intensity": _between(0, 1),
+    "dataset.augment.noise": _between(0, 1),
+    "dataset.augment.cutout": _PROBABILITY,
+    "dataset.augment.mixup": Rule(lambda x: 0 <= x < float("inf"), "a finite number, at least 0"),
+    "circuit.n_layers": _at_least(1),
+    "circuit.ansatz": _one_of(tuple(ANSATZES)),
+    "circuit.encoder": _one_of(ENCODERS),
+    "circuit.readout": _one_of(READOUTS),
+    "circuit.engine": _one_of(ENGINES),
+    "circuit.shots": _at_least(1),
+    "circuit.shot_gradient": _one_of(SHOT_GRADIENTS),
+    "circuit.seed": Rule(lambda x: 0 <= x < 2**32, "at least 0 and below 2³²"),
+    **{f"circuit.noise.{rate}": _PROBABILITY for rate in RATES},
+    "circuit.noise.method": _one_of(METHODS),
+    "circuit.noise.n_trajectories": _at_least(1),
+    "model.kernel": _one_of(("quantum", "classical", "frozen")),
+    "model.widths": _COUNTS,
+    "model.n_circuits": _at_least(1),
+    "model.kernel_size": _at_least(1),
+    "model.dropout": _between(0, 1),
+    "model.hidden": _COUNTS_OR_ONE,
+    "model.depth": Rule(lambda x: x in (18, 50), "18 or 50"),
+    "model.n_clusters": _at_least(2),
+    "model.n_levels": _at_least(2),
+    "model.n_neighbors": _at_least(1),
+    "model.side": _at_least(1),
+    "model.C": _POSITIVE,
+    "model.orientations": _at_least(1),
+    "model.cell": _at_least(1),
+    "model.classifier": _one_of(("svm", "random_forest", "knn")),
+    "model.voting": _one_of(("soft", "hard")),
+    "optim.lr": _POSITIVE,
+    "optim.quantum_lr": _POSITIVE,
+    "optim.tau": _POSITIVE,
+    "optim.weight_decay": _at_least(0),
+    "optim.momentum": _between(0, 1),
+    "optim.betas": Rule(
+        lambda x: len(x) == 2 and all(0 <= b < 1 for b in x), "two numbers, each at least 0 and below 1"
+    ),
+    "optim.momentum_min": _between(0, 1),
+    "optim.momentum_max": _between(0, 1),
+    "optim.rho": _between(0, 1),
+    "optim.sigma": _between(0, 1),
+    "optim.power": _at_least(0),
+    "optim.gamma_min": _PROBABILITY,
+    "optim.pace": _at_least(0),
+    "optim.q": Rule(lambda x: 0 <= x <= 2, "between 0 and 2"),
+    "optim.floor": _at_least(0),
+    "optim.granularity": _one_of(("tensor", "element", "group")),
+    "optim.eps": _POSITIVE,
+    "optim.damping": _POSITIVE,
+    "optim.c": _POSITIVE,
+    "optim.gamma": _at_least(0),
+    "optim.n_directions": _at_least(1),
+    "scheduler.warmup": _between(0, 1),
+    "scheduler.total_steps": Rule(lambda x: False, "null; it is filled in, from trainer.max_epochs"),
+    "logger.images": _at_least(0),
+    "logger.wandb.settings.init_timeout": _POSITIVE,
+    "logger.wandb.settings.finish_timeout": _POSITIVE,
+    "callbacks.weight_average.decay": _between(0, 1),
+    "callbacks.convergence.levels": Rule(lambda x: all(0 < level <= 1 for level in x), "shares between 0 and 1"),
+    **{f"trainer.{name}": rule for name, rule in TRAINER.items()},
+}

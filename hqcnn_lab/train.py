@@ -115,11 +115,10 @@ def train(config: DictConfig) -> float | None:
 
 
 def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
-    from lightning.pytorch.loggers import CSVLogger
-
     from hqcnn_lab.build import BuildError, build
-    from hqcnn_lab.callbacks import ResumeState, StopCheckpoint
+    from hqcnn_lab.callbacks import MetricsFirst, ResumeState, StopCheckpoint
     from hqcnn_lab.checkpoint_io import WholeFileIO
+    from hqcnn_lab.metrics_file import MetricsFile
     from hqcnn_lab.models import ImageClassifier
     from hqcnn_lab.summary import about_split, absent, after_fit, after_test, print_result, sizes
     from hqcnn_lab.tracking import make_loggers, mirror_test
@@ -146,9 +145,9 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
         image_size=plain["dataset"]["image_size"],
         label_smoothing=plain["label_smoothing"],
     )
-    loggers = [CSVLogger(record.folder, name="", version=""), *make_loggers(plain, data.split_name)]
-    callbacks = [build(spec) for spec in plain["callbacks"].values() if spec]
-    callbacks += [ResumeState(), StopCheckpoint(record.folder / "checkpoints")]
+    loggers = [MetricsFile(record.folder), *make_loggers(plain, data.split_name)]
+    chosen = [build(spec) for spec in plain["callbacks"].values() if spec]
+    callbacks = [MetricsFirst(), *chosen, ResumeState(), StopCheckpoint(record.folder / "checkpoints")]
     # Samplers here know of several processes; Lightning's own would show some test images twice.
     parts = {"plugins": [WholeFileIO()], "use_distributed_sampler": False}
     trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers, **parts)

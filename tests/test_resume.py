@@ -1,5 +1,6 @@
 """A run that is told to end, or is killed, at any moment: going on equals never having stopped."""
 
+import csv
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from filelock import FileLock
 from omegaconf import DictConfig
 from test_train import RESUMED, best_epoch, rows_of
 
+from hqcnn_lab.analysis.metrics import read_metrics
 from hqcnn_lab.callbacks import StopCheckpoint
 from hqcnn_lab.config import compose
 from hqcnn_lab.data.datamodule import UnusableData
+from hqcnn_lab.metrics_file import MetricsFile
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.resume import LOCK, continue_run, find_unfinished, is_live, matching_runs
 from hqcnn_lab.rules import ConfigError
@@ -153,6 +156,53 @@ def test_killed_run_goes_on_from_its_last_step(
     assert torch.load(last, weights_only=True)["global_step"] == step
     train(into(config, tmp_path / "resumed", ckpt_path=str(last)))
     assert_same_result(whole, tmp_path / "resumed")
+
+
+@pytest.mark.usefixtures("saved_every_step")
+def test_no_checkpoint_is_ahead_of_the_metrics(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Regression: killed between the two, a run lost all that was logged of the step.
+    counted, replace = [], Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        replaced = replace(self, target)
+        if target.name == "last.ckpt":
+            checkpoint = torch.load(target, weights_only=True)
+            epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+            metrics = read_metrics(tmp_path / "run")
+            on_disk = [len(metrics[name][0]) for name in ("gvco/lr_scale", "train/loss") if name in metrics]
+            counted.append((checkpoint["global_step"], epochs, *on_disk))
+        return replaced
+
+    monkeypatch.setattr(Path, "replace", watched)
+    train(into(config, tmp_path / "run"))
+    assert counted == [(1, 0, 1), (2, 0, 2), (3, 1, 3, 1), (4, 1, 4, 1), (5, 1, 5, 1), (6, 2, 6, 2)]
+
+
+@pytest.mark.parametrize("written", range(4))
+def test_a_new_metric_loses_no_other_whenever_the_run_is_killed(
+    written: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Regression: for a new column the file was emptied and written again.
+    logger = MetricsFile(tmp_path)
+    for step in range(3):
+        logger.log_metrics({"a": step}, step)
+        logger.save()
+
+    class Killed(BaseException):
+        pass
+
+    def rows_then_killed(writer: csv.DictWriter, rows: Iterable[dict[str, Any]]) -> None:
+        for row in list(rows)[:written]:
+            writer.writerow(row)
+        raise Killed
+
+    logger.log_metrics({"b": 1}, 3)
+    monkeypatch.setattr(csv.DictWriter, "writerows", rows_then_killed)
+    with pytest.raises(Killed):
+        logger.save()
+    assert read_metrics(tmp_path)["a"][0].tolist() == [0, 1, 2]
 
 
 @pytest.mark.usefixtures("saved_every_step")

@@ -8,11 +8,13 @@ import numpy as np
 from xxhash import xxh3_128
 
 from hqcnn_lab.data.dicom_elements import Elements, read_elements
-from hqcnn_lab.data.dicom_pixels import LookupTable, PixelFormat, gray_frames, lookup_table, pixel_format
+from hqcnn_lab.data.dicom_format import PixelFormat, pixel_format, used_bits
+from hqcnn_lab.data.dicom_pixels import LookupTable, gray_frames, lookup_table
+from hqcnn_lab.data.dicom_walk import PIXELS
 from hqcnn_lab.data.reading import UnreadableImage
 
 # Part of every cache key, as `reading.PREPROCESSING`: raise it whenever a change changes a pixel or what is left out.
-DICOM_PREPROCESSING = "modality, VOI in the units of the modality, MONOCHROME1 negated, luminance; 1"
+DICOM_PREPROCESSING = "modality, VOI in the units of the modality, MONOCHROME1 negated, luminance; 2"
 
 _MR_IMAGES = "1.2.840.10008.5.1.4.1.1.4"  # also .4.1 enhanced, .4.3 enhanced colour, .4.4 legacy converted
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -34,7 +36,8 @@ class DicomImage(NamedTuple):
 
     `position` is in mm along the normal of its plane. `pixels` `[H, W]` are in the units of the modality: the integers
     stored where nothing rescales them, else float32. `digest` is that of the pixels stored, before any table or window.
-    `mode` is how they are stored, such as "MONOCHROME2 12 bit".
+    `mode` is how they are stored, such as "MONOCHROME2 12 bit". `padding` `[H, W]` is true where a file says that
+    nothing was scanned, so that the pixel's value means nothing; None where it says so of no pixel.
     """
 
     patient: str
@@ -46,6 +49,7 @@ class DicomImage(NamedTuple):
     pixels: np.ndarray
     digest: str
     mode: str
+    padding: np.ndarray | None = None
 
 
 def read_dicom(content: bytes, any_modality: bool = False) -> list[DicomImage]:
@@ -67,16 +71,16 @@ def read_dicom(content: bytes, any_modality: bool = False) -> list[DicomImage]:
         reason = _no_image(elements) or (None if any_modality else _not_diagnostic(elements))
         if reason:
             raise LeftOut(reason)
-        if "PixelData" not in elements.raw:
-            raise UnreadableImage("it ends before its pixel data")
+        if not elements.raw.keys() & set(PIXELS):
+            raise UnreadableImage("it holds no pixels, though it speaks of an image; perhaps it is cut off")
         return list(_frames(elements))
     except UnreadableImage:
         raise
     except MemoryError:
         raise UnreadableImage("it does not fit in memory") from None
     except Exception as error:
-        # Whatever pydicom, numpy or a decoder meets in a damaged file. Their messages quote it: the type has to do.
-        raise UnreadableImage(f"damaged DICOM file ({type(error).__name__})") from error
+        # Whatever pydicom or numpy meet in a damaged file. Their messages quote it, and speak to programmers.
+        raise UnreadableImage("a damaged DICOM file") from error
 
 
 def pixel_digest(pixels: np.ndarray) -> str:
@@ -91,7 +95,7 @@ def pixel_digest(pixels: np.ndarray) -> str:
 
 
 def _no_image(elements: Elements) -> str | None:
-    if "PixelData" in elements.raw or "Rows" in elements.raw:
+    if elements.raw.keys() & {*PIXELS, "Rows"}:
         return None
     if not {"SOPClassUID", "Modality", "StudyInstanceUID"} & elements.raw.keys():
         return "no pixel data"
@@ -137,7 +141,8 @@ def _frames(elements: Elements) -> Iterator[DicomImage]:
             _position(own, instance, frame if form.frames > 1 else 0),
             _displayed(stored, own, form),
             pixel_digest(stored),
-            f"{form.colours} {form.stored} bit",
+            f"{form.colours} {form.stored} bit{' float' if form.kind == 'f' else ''}",
+            _padding(stored, elements, form),
         )
 
 
@@ -149,9 +154,9 @@ def _of_frame(elements: Elements, frame: int) -> Elements:
         return elements
     raw = dict(elements.raw)
     for groups in [*shared, *own]:
-        for macro in groups.raw.values():
+        for macro in groups.values():
             if isinstance(macro, list) and macro:
-                raw |= macro[0].raw
+                raw |= macro[0]
     return elements._replace(raw=raw)
 
 
@@ -166,29 +171,53 @@ def _position(elements: Elements, instance: int, frame: int) -> float:
     return (location[0] if location else float(instance)) + frame
 
 
+def _padding(stored: np.ndarray, elements: Elements, form: PixelFormat) -> np.ndarray | None:
+    """Return where nothing was scanned, by the value or the range of values that a file says stand for that."""
+    if "PixelPaddingValue" not in elements.raw or form.kind == "f" or not form.colours.startswith("MONOCHROME"):
+        return None
+    value = elements.integer("PixelPaddingValue", signed=form.kind == "i")
+    limit = elements.integer("PixelPaddingRangeLimit", value, signed=form.kind == "i")
+    low, high = sorted(used_bits(np.array([value, limit]).astype(stored.dtype), form).tolist())
+    padding = (stored >= low) & (stored <= high)
+    return padding if padding.any() else None
+
+
 def _displayed(stored: np.ndarray, elements: Elements, form: PixelFormat) -> np.ndarray:
     if not form.colours.startswith("MONOCHROME"):
         return stored
-    values, bounds = stored, (form.smallest, form.largest)
-    slope, intercept = elements.numbers("RescaleSlope") or [1.0], elements.numbers("RescaleIntercept") or [0.0]
-    if table := _table(elements, "ModalityLUTSequence", form.signed):
+    values, bounds, signed = stored, (form.smallest, form.largest), form.kind == "i"
+    slope, intercept = _rescale(elements)
+    if table := _table(elements, "ModalityLUTSequence", signed):
         values, bounds = table.apply(stored), (int(table.entries.min()), int(table.entries.max()))
-    elif (slope, intercept) != ([1.0], [0.0]) and slope[0] != 0:
-        values = stored * np.float32(slope[0]) + np.float32(intercept[0])
-        bounds = tuple(sorted(slope[0] * bound + intercept[0] for bound in bounds))
-    if table := _table(elements, "VOILUTSequence", form.signed):
+    elif (slope, intercept) != (1, 0) and slope != 0:
+        bounds = tuple(sorted(slope * bound + intercept for bound in bounds))
+        if max(map(abs, bounds)) > float(np.finfo(np.float32).max) and form.kind != "f":
+            raise UnreadableImage("its rescale slope or intercept is beyond all measure")
+        values = stored * np.float32(slope) + np.float32(intercept)
+    if table := _table(elements, "VOILUTSequence", signed):
         values = table.apply(np.rint(values))
     else:
         values = _windowed(values, elements, bounds)
-    if form.colours == "MONOCHROME1":
+    if form.colours == "MONOCHROME1" or elements.text("PresentationLUTShape").upper() == "INVERSE":  # one and the same
         kind = np.float32 if values.dtype.kind == "f" else np.int32 if values.dtype.itemsize < 4 else np.int64
         values = -values.astype(kind)
     return values
 
 
+def _rescale(elements: Elements) -> tuple[float, float]:
+    """Return slope and intercept; raises `UnreadableImage` where there is one that is no number."""
+    values = []
+    for name, usual in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
+        number = elements.numbers(name)
+        if number is None and elements.text(name):
+            raise UnreadableImage("its rescale slope or intercept is no number")
+        values.append(number[0] if number else usual)
+    return values[0], values[1]
+
+
 def _table(elements: Elements, name: str, signed: bool) -> LookupTable | None:
     for item in elements.raw.get(name, [])[:1]:
-        return lookup_table(item.raw.get("LUTDescriptor", b""), item.raw.get("LUTData", b""), item.order, signed)
+        return lookup_table(item.get("LUTDescriptor", b""), item.get("LUTData", b""), elements.order, signed)
     return None
 
 

@@ -93,13 +93,14 @@ def read_series(root: Path, names: list[str], size: int) -> Decoded:
     images: list[np.ndarray] = []
     for _, group in groupby(slices, _series):
         series = list(group)
-        low, high = _percentiles([s.image.pixels for s in series])
+        scanned = [pixels for s in series if (pixels := _scanned(s.image)).size]
+        low, high = _percentiles(scanned) if scanned else (0.0, 0.0)
         if not low < high < np.inf or low == -np.inf:
             reason = f"the {PERCENTILES[0]} and {PERCENTILES[1]} % percentiles of its series have the same value"
             skipped += [(name, reason) for name in dict.fromkeys(s.file for s in series)]
             continue
         records += [_record(s.file, s.content, s.image, place) for place, s in enumerate(series)]
-        images += [_scaled(s.image.pixels, low, high, size) for s in series]
+        images += [_scaled(s.image, low, high, size) for s in series]
     return Decoded(records, _stack(images, size), skipped, left_out)
 
 
@@ -126,7 +127,7 @@ def read_picture(root: Path, name: str, size: int) -> Decoded:
             gray, mode = decode(content)
             frames = [DicomImage("", "", "", 0, 0, 0.0, gray, pixel_digest(gray), mode)]
         for place, image in enumerate(frames):
-            images.append(fit(image.pixels, size))
+            images.append(fit(_without_padding(image), size))
             records.append(_record(name, digest, image, place))
     except LeftOut as error:
         return Decoded([], _stack([], size), [], [(name, str(error))])
@@ -162,6 +163,19 @@ def _record(file: str, content: str, image: DicomImage, place: int) -> ImageReco
     return ImageRecord(*of_series, *image.pixels.shape, image.mode, content, image.digest)
 
 
+def _scanned(image: DicomImage) -> np.ndarray:
+    """Return the pixels that have a meaning, in one row where there are others."""
+    return image.pixels if image.padding is None else image.pixels[~image.padding]
+
+
+def _without_padding(image: DicomImage) -> np.ndarray:
+    """Show what was not scanned as the darkest of what was."""
+    scanned = _scanned(image)
+    if image.padding is None or not scanned.size:
+        return image.pixels
+    return np.where(image.padding, scanned.min(), image.pixels)
+
+
 def _percentiles(images: list[np.ndarray]) -> tuple[float, float]:
     """Return what `np.percentile` over all pixels would, in a fifth of the time and without a copy of integers."""
     n_pixels = sum(image.size for image in images)
@@ -190,9 +204,11 @@ def _percentiles(images: list[np.ndarray]) -> tuple[float, float]:
     return below, above
 
 
-def _scaled(pixels: np.ndarray, low: float, high: float, size: int) -> np.ndarray:
-    clipped = pixels.astype(np.float32)
+def _scaled(image: DicomImage, low: float, high: float, size: int) -> np.ndarray:
+    clipped = image.pixels.astype(np.float32)
     np.clip(clipped, np.float32(low), np.float32(high), out=clipped)
+    if image.padding is not None:
+        clipped[image.padding] = low
     # Scaled once it is small: the filter's weights sum to one, so the order of the two does not matter.
     scaled = (shrink(clipped, size) - np.float32(low)) * np.float32(1 / (high - low))
     return np.clip(scaled, 0, 1).astype(np.float16)

@@ -7,22 +7,33 @@ may be.
 
 import difflib
 import math
+import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from hqcnn_lab.build import foreign_to_hydra
-from hqcnn_lab.rules import ConfigError, check, first_line, flat_keys, select
+from hqcnn_lab.error import ConfigError, first_line, shown
+from hqcnn_lab.free_text import check_folder, check_run_folder
+from hqcnn_lab.interpolation import bounded, check_interpolations
+from hqcnn_lab.rules import check, flat_keys, select
 
 # In a wheel `conf/` lies inside the package, in a checkout beside it.
 _INSIDE = Path(__file__).parent / "conf"
 CONFIG_DIR = _INSIDE if _INSIDE.is_dir() else Path(__file__).parents[1] / "conf"
 
-_QUOTING = "a value with , = or a space in it goes in quotes: \"key='a value'\""
+# Of Hydra's own keys, those that would be passed over, and what there is instead.
+_NOT_TAKEN = {
+    "hydra.searchpath": f"is not read; a choice is a file in {CONFIG_DIR}/<group>/, put yours there",
+    "hydra.sweep.subdir": "a job's folder is named by what it computes; hydra.sweep.dir says where those folders are",
+    "hydra.mode": "-m makes a sweep, and leaving it out a single run",
+}
 # Which extra brings the plugin that a file of conf/hydra/ or conf/search/ builds on.
 _PLUGINS = {
     "launcher/joblib": "joblib",
@@ -34,28 +45,26 @@ _PLUGINS = {
 _FREE_TYPES = ("trainer.devices", "optim.tau")  # a number, a list or "auto"; a number or null
 
 
-def compose(overrides: list[str], name: str = "config") -> DictConfig:
-    """Compose `conf/<name>.yaml` with command-line overrides, outside a Hydra application (a notebook, a test)."""
+def compose(overrides: Sequence[str], name: str = "config", with_hydra: bool = False) -> DictConfig:
+    """Compose `conf/<name>.yaml` with command-line overrides, outside a Hydra application (a notebook, a test).
+
+    `with_hydra` adds Hydra's own part, where the launcher and the folders stand.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra_compose(name, overrides)
+        return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
 
 
 def compose_sweep(overrides: Sequence[str]) -> DictConfig:
-    """Compose the first job of a sweep, with Hydra's own part, where the launcher and the sweep's folder stand."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
+    """Compose the first job of a sweep, with Hydra's own part."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    GlobalHydra.instance().clear()
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra_compose("config", [next(_choices(o)) for o in parsed], return_hydra_config=True)
+    return compose([next(_choices(override)) for override in parsed], with_hydra=True)
 
 
 def check_command_line(
@@ -68,28 +77,87 @@ def check_command_line(
 
     `name` is the file of `conf/` that the overrides are for, and `check` looks over what it composes to.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    parsed = []
-    for line in overrides:
-        try:
-            parsed.append(OverridesParser.create().parse_override(line))
-        except HydraException as error:
-            raise ConfigError(f"{line}: not of the form key=value ({str(error).splitlines()[0]}); {_QUOTING}") from None
-        if parsed[-1].key_or_group == "search" and not multirun:
-            raise ConfigError(f"{line}: a search is a sweep, and needs -m")
-        if parsed[-1].is_sweep_override() and not multirun:
-            raise ConfigError(f"{line}: several values need -m, which makes a sweep of them; {_QUOTING}")
+    parsed = [_parsed(line, multirun) for line in overrides]
     values = [list(_choices(override)) for override in parsed]
     first = [choices[0] for choices in values]
     jobs = [first] + [
         [*first[:index], choice, *first[index + 1 :]] for index, choices in enumerate(values) for choice in choices[1:]
     ]
     for lines in jobs:
-        check(_checked(parsed, lines, name))
+        left_out = [line for line in lines if line.startswith("~")]
+        try:
+            with bounded(), hydra_in_place(_checked(parsed, lines, name)) as config:
+                check_interpolations(config)
+                check(config)
+        except OmegaConfBaseException as error:
+            said = first_line(error).split(" full_key:")[0]
+            raise ConfigError(f"{', '.join(left_out)}: is needed ({said})" if left_out else said) from None
     if name == "config":
         _check_hydra(compose_sweep(overrides))
+
+
+def check_folders(overrides: Sequence[str], multirun: bool) -> None:
+    """Raise `ConfigError` where the runs of a command line cannot be written to; says by which key."""
+    given = {line.lstrip("+").partition("=")[0] for line in overrides}
+    top, own = ("paths.sweeps_dir", "hydra.sweep.dir") if multirun else ("paths.runs_dir", "hydra.run.dir")
+    with bounded(), hydra_in_place(whole := compose_sweep(overrides)) as config:
+        if own not in given:
+            check_folder(top, select(config, top))
+        check = check_folder if multirun else check_run_folder
+        check(own, select(whole, own))
+        if "paths.output_dir" in given and not multirun:
+            check("paths.output_dir", config.paths.output_dir)
+
+
+@contextmanager
+def hydra_in_place(whole: DictConfig) -> Iterator[DictConfig]:
+    """What was composed, without Hydra's part, of which `${hydra:…}` has the values in here."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.instance()
+    before = hydra.cfg
+    try:
+        hydra.set_config(whole)
+        with read_write(hydra.cfg.hydra.runtime), open_dict(hydra.cfg.hydra.runtime):
+            hydra.cfg.hydra.runtime.output_dir = str(select(whole, "hydra.run.dir"))
+        config = whole.copy()
+        with open_dict(config):
+            del config["hydra"]
+        yield config
+    finally:
+        hydra.cfg = before
+
+
+def _parsed(line: str, multirun: bool) -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(line)
+    except (HydraException, RecursionError) as error:
+        raise ConfigError(
+            f"{shown(line)}: not of the form key=value ({first_line(error)[:80]}); {_quoting(line)}"
+        ) from None
+    if override.key_or_group == "search" and not multirun:
+        raise ConfigError(f"{line}: a search is a sweep, and needs -m")
+    if override.is_sweep_override() and not multirun:
+        raise ConfigError(f"{shown(line)}: several values need -m, which makes a sweep of them; {_quoting(line)}")
+    for key, why in _NOT_TAKEN.items():
+        if override.key_or_group == key:
+            raise ConfigError(f"{shown(line)}: {why}")
+    return override
+
+
+def _quoting(line: str) -> str:
+    """How to type a value that is to be taken as it stands, quoted for Hydra and for the shell."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    key, is_pair, text = line.partition("=")
+    if not (is_pair and re.fullmatch(r"\+{0,2}[\w./@-]+", key)):
+        return "a value with , = or a space in it goes in quotes: \"key='a value'\""
+    text = str(Path(text).expanduser()) if text.startswith("~/") else text
+    plain = f"{key}={text}" if re.fullmatch(r"[\w./-]+", text, re.ASCII) else None
+    return f"for this very text: {shlex.quote(plain or f'{key}={QuotedString(text, Quote.double).with_quotes()}')}"
 
 
 def _check_hydra(config: DictConfig) -> None:
@@ -142,7 +210,7 @@ def _checked(parsed: list[Any], lines: list[str], name: str) -> DictConfig:
         ]
         for override in changes:
             _check_key(override.key_or_group, reference)
-        config = compose(lines, name)
+        config = compose(lines, name, with_hydra=True)
         for override in changes:
             _check_type(override.key_or_group, config, reference)
     except (HydraException, OmegaConfBaseException) as error:

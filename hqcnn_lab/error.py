@@ -8,3 +8,9 @@ class ConfigError(ValueError):
 def first_line(error: BaseException) -> str:
     """An error's first paragraph, on one line; an error without words by its name."""
     return " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
+
+
+def shown(text: str) -> str:
+    """A text of a user's on one line of a terminal, and no longer than one can read."""
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= 80 else f"{text[:60]}…{text[-15:]}"

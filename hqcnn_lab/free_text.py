@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from hqcnn_lab.error import ConfigError
+from hqcnn_lab.error import ConfigError, shown
 
 MAX_NAME = 200  # bytes; a time or a digest goes with it, and `.interrupted-12`, and a file system takes 255
 MAX_PART, MAX_PATH = 255, 3800  # bytes; Linux takes 4096, and what is in the folder has names, too
@@ -44,7 +44,7 @@ def check_name(key: str, name: Any) -> None:
     elif len(text.encode()) > MAX_NAME:
         wrong = f"is of {len(text.encode())} bytes, the most is {MAX_NAME}"
     if wrong:
-        raise ConfigError(f"{key}={_shown(text)}: {wrong}; it names a folder, such as gvco_lr0.1")
+        raise ConfigError(f"{key}={shown(text)}: {wrong}; it names a folder, such as gvco_lr0.1")
 
 
 def check_path(key: str, path: Any) -> None:
@@ -61,16 +61,16 @@ def check_path(key: str, path: Any) -> None:
     elif max(len(part.encode()) for part in path.split("/")) > MAX_PART or len(path.encode()) > MAX_PATH:
         wrong = f"is too long, the most is {MAX_PART} bytes between two /"
     if wrong:
-        raise ConfigError(f"{key}={_shown(str(path))}: {wrong}")
+        raise ConfigError(f"{key}={shown(str(path))}: {wrong}")
 
 
 def check_folder(key: str, path: Any) -> None:
     """Raise `ConfigError` for a folder that a run cannot be written to; what is not there yet could be made."""
     check_path(key, path)
     if not str(path).isprintable():
-        raise ConfigError(f"{key}={_shown(path)}: has a line break or another character that cannot be seen")
+        raise ConfigError(f"{key}={shown(path)}: has a line break or another character that cannot be seen")
     if str(path).startswith("~"):
-        raise ConfigError(f"{key}={path}: ~ would be a folder of that name; write {Path(path).expanduser()}")
+        raise ConfigError(f"{key}={path}: ~ would be a folder of that name; write your home folder's whole path")
     absolute = Path(path).absolute()
     there = next(folder for folder in (absolute, *absolute.parents) if _exists(folder))
     if not there.is_dir():
@@ -99,7 +99,7 @@ def check_wandb(config: DictConfig, key: str) -> None:
         return list(value) if isinstance(value, ListConfig) else value
 
     if (tags := given("tags")) is not None and not isinstance(tags, list):
-        raise ConfigError(f"{key}.tags={_shown(str(tags))}: must be a list, such as [paper,draft]")
+        raise ConfigError(f"{key}.tags={shown(str(tags))}: must be a list, such as [paper,draft]")
     for tag in tags or []:
         _check_label(f"{key}.tags", tag, 64)
     for name, longest, forbidden in _WANDB:
@@ -120,7 +120,7 @@ def _check_label(key: str, text: Any, longest: int, forbidden: str = "") -> None
     elif found := next((character for character in text if character in forbidden), ""):
         wrong = f"W&B takes no {found.replace(' ', 'space')} in it"
     if wrong:
-        raise ConfigError(f"{key}={_shown(str(text))}: {wrong}")
+        raise ConfigError(f"{key}={shown(str(text))}: {wrong}")
 
 
 def _exists(path: Path) -> bool:
@@ -128,9 +128,3 @@ def _exists(path: Path) -> bool:
         return path.exists() or path.is_symlink()
     except OSError:  # below a file, or a folder that may not be looked into
         return False
-
-
-def _shown(text: str) -> str:
-    """On one line of a terminal, and no longer than one can read."""
-    text = text if text.isprintable() else repr(text)[1:-1]
-    return text if len(text) <= 80 else f"{text[:60]}…{text[-15:]}"

@@ -61,6 +61,14 @@ def state_of(folder: Path) -> str:
     return "finished" if status.status == "finished" else "interrupted"
 
 
+def name_of_signal(number: int) -> str:
+    """SIGKILL of 9; some that a batch system may send have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def run_jobs(jobs: Iterable[Job], workers: int, threads: int | None = 1) -> Iterator[Ended]:
     """Train `workers` jobs at a time, in processes of `threads` torch threads (None: torch's own choice); yield each as
     it ends.

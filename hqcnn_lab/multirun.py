@@ -6,12 +6,10 @@ import json
 import os
 import re
 import shlex
-import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config import n_jobs
-from hqcnn_lab.jobs import KEPT, Ended, Job, run_jobs, state_of
+from hqcnn_lab.jobs import KEPT, Ended, Job, name_of_signal, run_jobs, state_of
 from hqcnn_lab.record import code_version
+from hqcnn_lab.resume import sweep_up
+from hqcnn_lab.run_folder import RunFolder, flat
 from hqcnn_lab.sweep import digest
+from hqcnn_lab.whole_files import whole_file
 
 _COLUMNS = ("job", "state", "reason", "seconds", "val/accuracy", "test/accuracy", "overrides")
 _RECENT = 50  # run folders that are looked at for how long a job takes
@@ -40,7 +41,7 @@ def run_job(config: DictConfig) -> float | None:
     folder = Path(hydra.hydra.sweep.dir).absolute() / f"{config.name}_{digest(config)}"
     label = f"[{hydra.hydra.job.num}] {folder.name}"
     was_there = state_of(folder) in KEPT
-    if was_there and (then := _code_of(folder)) != (now := code_version()):
+    if was_there and (then := RunFolder(folder).code) != (now := code_version()):
         print(f"error: {label}: {_other_code(then, now)}", file=sys.stderr, flush=True)
         return None
     if not was_there:
@@ -55,13 +56,22 @@ def run_job(config: DictConfig) -> float | None:
         if reason is not None:
             print(f"error: {label}: {reason}", file=sys.stderr, flush=True)
             return None
+    run, again = RunFolder(folder), " (was there)" if was_there else ""
     if state_of(folder) == "diverged":
-        print(f"error: {label}: {_error(folder)}{' (was there)' if was_there else ''}", file=sys.stderr, flush=True)
+        print(f"error: {label}: {_error(run)}{again}", file=sys.stderr, flush=True)
         return None
-    summary = _read_json(folder / "summary.json")
-    said = [f"{name} {100 * summary[name]:.1f} %" for name in ("val/accuracy", "test/accuracy") if name in summary]
-    print(f"{label}: {', '.join(said)}{' (was there)' if was_there else ''}", flush=True)
+    summary = run.summary
+    for name, problem in run.problems.items():
+        print(f"error: {label}: {name} {problem}", file=sys.stderr, flush=True)
+    # A search chooses by validation, and whoever watches it should have no other figure to choose by.
+    shown = ["val/accuracy"] if _is_search(hydra) else ["val/accuracy", "test/accuracy"]
+    said = [f"{name} {100 * summary[name]:.1f} %" for name in shown if summary.get(name) is not None]
+    print(f"{label}: {', '.join(said) or 'finished'}{again}", flush=True)
     return summary.get(config.monitor)
+
+
+def _is_search(hydra: DictConfig) -> bool:
+    return not str(hydra.hydra.sweeper.get("_target_")).startswith("hydra._internal.")  # its own takes what it is given
 
 
 def _other_code(then: str, now: str) -> str:
@@ -71,22 +81,21 @@ def _other_code(then: str, now: str) -> str:
 def _reason(end: Ended) -> str | None:
     """Why a job came to no result; noted in its folder where the process could not do so itself."""
     folder = end.job.folder
-    status = _read_json(folder / "status.json")
+    run = RunFolder(folder)
     if state_of(folder) in KEPT:
         return None
-    if status.get("status") == "failed":
-        return _error(folder)
-    how = f"killed by {signal.Signals(-end.exit_code).name}" if end.exit_code < 0 else _last_line(folder / "output.log")
+    if run.status.status == "failed":
+        return _error(run)
+    how = f"killed by {name_of_signal(-end.exit_code)}" if end.exit_code < 0 else _last_line(folder / "output.log")
     reason = how or f"ended with status {end.exit_code} and left no word; is the disk full?"
-    with suppress(OSError):
-        scratch = folder / "status.json.part"
-        scratch.write_text(json.dumps(status | {"status": "failed", "error": reason}, indent=2))
-        scratch.replace(folder / "status.json")
+    with suppress(OSError), whole_file(folder / "status.json") as scratch:
+        scratch.write_text(json.dumps(run.status.as_json() | {"status": "failed", "error": reason}, indent=2))
     return reason
 
 
-def _error(folder: Path) -> str:
-    return " ".join(_read_json(folder / "status.json").get("error", "ended without a word").split())
+def _error(run: RunFolder) -> str:
+    said = run.status.error or run.problems.get("status.json", "")
+    return " ".join(said.split()) or "ended without a word"
 
 
 def run_sweep(overrides: Sequence[str], config: DictConfig, start: Callable[[], None]) -> None:
@@ -97,6 +106,7 @@ def run_sweep(overrides: Sequence[str], config: DictConfig, start: Callable[[], 
     """
     folder = Path(config.hydra.sweep.dir).absolute()
     folder.mkdir(parents=True, exist_ok=True)  # a search keeps its trials there
+    sweep_up(folder)
     _print_plan(overrides, config, folder)
     try:
         start()
@@ -133,22 +143,24 @@ def _workers(config: DictConfig) -> int:
 def _seconds_of_last(config: DictConfig, sweep: Path) -> float | None:
     """How long the newest finished run with this network, data and number of epochs took, if there is one."""
     places = {sweep, Path(config.paths.runs_dir).absolute(), Path(config.paths.sweeps_dir).absolute()}
-    folders = {path.parent for place in places for path in _status_files(place)}
     keys = ("dataset._target_", "model._target_", "trainer.max_epochs")
     wanted = [OmegaConf.select(config, key) for key in keys]
-    for folder in sorted(folders, key=lambda p: p.stat().st_mtime, reverse=True)[:_RECENT]:
-        status = _read_json(folder / "status.json")
-        if status.get("status") != "finished":
-            continue
-        with suppress(Exception):  # another run's folder, perhaps half written: it need not be readable
-            run = OmegaConf.load(folder / "config.yaml")
-            if [OmegaConf.select(run, key) for key in keys] == wanted:
-                return _seconds(status)
+    for folder in _newest_first(places)[:_RECENT]:
+        run = RunFolder(folder)
+        if run.status.status == "finished" and run.status.seconds is not None:
+            known = dict(flat(run.config))
+            if [known.get(key) for key in keys] == wanted:
+                return max(run.status.seconds, 0)
     return None
 
 
-def _status_files(folder: Path) -> list[Path]:
-    return [*folder.glob("*/status.json"), *folder.glob("*/*/status.json")]
+def _newest_first(places: Iterable[Path]) -> list[Path]:
+    """The run folders in these folders, or one below."""
+    found = {}
+    for path in (path for place in places for at in ("*", "*/*") for path in place.glob(f"{at}/status.json")):
+        with suppress(OSError):  # gone by now
+            found[path.parent] = path.parent.stat().st_mtime
+    return sorted(found, key=found.__getitem__, reverse=True)
 
 
 def _job_rows(folder: Path) -> list[dict[str, Any]]:
@@ -157,13 +169,17 @@ def _job_rows(folder: Path) -> list[dict[str, Any]]:
     for job in sorted(path.parent for path in folder.glob("*/output.log")):
         if re.search(r"\.(failed|interrupted)-\d+$", job.name):
             continue  # an earlier attempt
-        state, status, summary = state_of(job), _read_json(job / "status.json"), _read_json(job / "summary.json")
-        reason = "" if state == "finished" else _error(job)
-        if state in KEPT and (then := _code_of(job)) != now:
-            state, reason = "refused", _other_code(then, now)
-        row = {"job": job.name, "state": state, "reason": reason, "seconds": _seconds(status)}
-        row |= {name: summary.get(name) for name in ("val/accuracy", "test/accuracy")}
-        row["overrides"] = " ".join(_read_json(job / "environment.json").get("overrides") or [])
+        state, run = state_of(job), RunFolder(job)
+        name = job.name.encode(errors="backslashreplace").decode()  # bytes that are no text
+        row = {"job": name, "state": state, "reason": "", "seconds": run.status.seconds}
+        row |= {name: run.summary.get(name) for name in ("val/accuracy", "test/accuracy")}
+        row["overrides"] = " ".join(run.environment.get("overrides") or [])
+        if state in KEPT and run.code != now:
+            row |= {"state": "refused", "reason": _other_code(run.code, now)}
+        elif state != "finished":
+            row["reason"] = _error(run)
+        elif run.problems:
+            row["reason"] = "; ".join(f"{name} {problem}" for name, problem in run.problems.items())
         rows.append(row)
     return rows
 
@@ -176,45 +192,26 @@ def _write_summary(folder: Path) -> set[str]:
     writer.writeheader()
     writer.writerows(rows)
     try:
-        scratch = folder / f"jobs.csv.{os.getpid()}.part"
-        scratch.write_text(text.getvalue(), encoding="utf-8")
-        scratch.replace(folder / "jobs.csv")
+        with whole_file(folder / "jobs.csv") as scratch:
+            scratch.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         print(f"error: {folder / 'jobs.csv'}: not written ({error.strerror})", file=sys.stderr)
     counts = Counter(row["state"] for row in rows)
     said = ", ".join(f"{n} {state}" for state, n in counts.most_common()) or "no job"
     print(f"sweep: {said}; table in {_relative(folder / 'jobs.csv')}", flush=True)
     for row in rows:
-        if row["state"] != "finished":
+        if row["reason"]:
             print(f"  {row['state']}: {row['job']}: {row['reason']}", flush=True)
     return set(counts)
 
 
-def _code_of(folder: Path) -> str:
-    return _read_json(folder / "environment.json").get("code") or "unknown"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError):  # absent, or torn by a kill
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
 def _last_line(path: Path) -> str:
     try:
-        return path.read_text(errors="replace").strip().rpartition("\n")[2]
+        with path.open("rb") as file:
+            file.seek(max(path.stat().st_size - 10_000, 0))
+            return file.read().decode(errors="replace").strip().rpartition("\n")[2]
     except OSError:
         return ""
-
-
-def _seconds(status: dict[str, Any]) -> float | None:
-    try:
-        times = [datetime.fromisoformat(status[name]) for name in ("started", "ended")]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return (times[1] - times[0]).total_seconds()
 
 
 def _duration(seconds: float) -> str:

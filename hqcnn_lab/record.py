@@ -19,8 +19,9 @@ from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.resume import LOCK
+from hqcnn_lab.resume import LOCK, sweep_up
 from hqcnn_lab.sweep import digest
+from hqcnn_lab.whole_files import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +37,7 @@ class RunRecord:
 
     `status.json` is there from the first second: `running`, then `finished` or `failed` with the error. A folder that
     already holds a run is refused. Each file written here appears by a rename, so a reader never sees half of one;
-    `metrics.csv`, which Lightning's CSVLogger appends to, grows.
+    `metrics.csv`, which `MetricsFile` appends to, grows.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -51,6 +52,7 @@ class RunRecord:
         self._lock = FileLock(self.folder / LOCK)
         self._lock.acquire(timeout=10)  # who looks whether a run is going on holds it for a moment
         self._set_status("running")
+        sweep_up(self.folder.parent)  # after runs that were killed
 
     def describe(self, config: DictConfig) -> None:
         """Write what is about to run, and on what."""
@@ -60,9 +62,8 @@ class RunRecord:
 
     def write(self, name: str, text: str) -> None:
         """Write one file, by way of a temporary name."""
-        scratch = self.folder / f"{name}.part"
-        scratch.write_text(text, encoding="utf-8")
-        scratch.replace(self.folder / name)
+        with whole_file(self.folder / name) as scratch:
+            scratch.write_text(text, encoding="utf-8")
 
     def write_json(self, name: str, content: Any) -> None:
         """Write one file as JSON; what is not a number (NaN, infinity) becomes null."""
@@ -80,9 +81,8 @@ class RunRecord:
         """`figures/<name>.png`, 1000 pixels wide or so; returns where it is."""
         path = self.folder / "figures" / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
-        scratch = path.with_suffix(".part")
-        figure.savefig(scratch, format="png", dpi=120)
-        scratch.replace(path)
+        with whole_file(path) as scratch:
+            figure.savefig(scratch, format="png", dpi=120)
         return path
 
     def write_predictions(

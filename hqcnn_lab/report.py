@@ -1,12 +1,12 @@
 """Make one page of any number of runs: `python -m hqcnn_lab.report --help`."""
 
-import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from hqcnn_lab.command import CommandParser
+from hqcnn_lab.whole_files import whole_file
 
 DESCRIPTION = """\
 Make one page of runs: scores over seeds, tests against a reference, curves, mistakes, and what failed. Writes
@@ -46,7 +46,7 @@ def write_report(folders: Sequence[Path], out: Path | None = None, reference: st
 
     out = folders[0] if out is None else out
     for path in (out / name for name in NAMES):
-        if path.exists() and "hqcnn_lab.report" not in path.read_text(encoding="utf-8", errors="replace")[:1500]:
+        if path.exists() and b"hqcnn_lab.report" not in _beginning(path):
             raise FileExistsError(f"{path} is not a report of this command: move it, or choose another --out")
     contents = make_contents(load_runs(folders), folders, reference)
     from hqcnn_lab.reporting.markdown import markdown_text
@@ -56,10 +56,17 @@ def write_report(folders: Sequence[Path], out: Path | None = None, reference: st
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, text in zip(NAMES, (html_text(contents, now), markdown_text(contents, now)), strict=True):
-        scratch = out / f"{name}.{os.getpid()}.part"
-        scratch.write_text(text, encoding="utf-8")
-        paths.append(scratch.replace(out / name))
+        with whole_file(out / name) as scratch:
+            scratch.write_text(text, encoding="utf-8", errors="backslashreplace")  # a file's name may be no text
+        paths.append(out / name)
     return paths
+
+
+def _beginning(path: Path) -> bytes:
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(1500)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """`resume=auto`: find the run of the same configuration that did not finish, and where it can be continued."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,9 +7,11 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
+from hqcnn_lab.error import ConfigError
 from hqcnn_lab.jobs import KEPT, state_of
-from hqcnn_lab.rules import ConfigError
+from hqcnn_lab.run_folder import RunFolder
 from hqcnn_lab.sweep import digest
+from hqcnn_lab.whole_files import remove_leftovers
 
 LOCK = ".lock"  # held by the process whose run a folder is: the system lets go of it, however that ends
 
@@ -52,7 +53,11 @@ def continue_run(config: DictConfig, runs_dir: str | Path) -> bool:
         claim.acquire(timeout=0)
     except Timeout:
         raise ConfigError(f"resume=auto: {place.folder} is being continued by another process") from None
+    except OSError as error:
+        lock = place.folder / LOCK
+        raise ConfigError(f"resume=auto: {lock} cannot be locked ({error.strerror}); remove it") from None
     _held.append(claim)
+    _remove_leftovers_of(place.folder)
     config.ckpt_path = str(place.checkpoint)
     print(
         f"resume=auto: continuing {place.folder} from epoch {place.epoch + 1}, step {place.step} "
@@ -70,15 +75,21 @@ def find_unfinished(runs_dir: str | Path, config: DictConfig) -> Path | None:
 
 
 def matching_runs(runs_dir: str | Path, config: DictConfig) -> list[Path]:
-    """The run folders directly in `runs_dir` whose configuration computes the same thing, the newest first."""
-    wanted, found = digest(config), []
+    """The run folders directly in `runs_dir` whose configuration computes the same thing, the newest first.
+
+    Says in a line which cannot be looked at: one of them may be the one that was meant.
+    """
+    wanted, found, lost = digest(config), [], []
     for path in Path(runs_dir).glob("*/environment.json"):
-        try:
-            if json.loads(path.read_text()).get("digest") == wanted:
-                started = json.loads((path.parent / "status.json").read_text())["started"]
-                found.append((started, path.stat().st_mtime_ns, path.parent))
-        except (OSError, ValueError, KeyError):  # not a run of ours, or one that is gone by now
-            continue
+        run = RunFolder(path.parent)
+        if run.environment.get("digest") == wanted:
+            written, started = _modified(path), run.status.started
+            found.append((started.timestamp() if started else written, written, run.folder))
+        elif "digest" not in run.environment and run.problems:
+            lost.append(f"{path} {run.problems[path.name]}")
+    if lost:
+        more = f" (and {len(lost) - 1} more)" if lost[1:] else ""
+        print(f"resume=auto: not known whether it is the same: {lost[0]}{more}", flush=True)
     return [folder for *_, folder in sorted(found, reverse=True)]
 
 
@@ -91,6 +102,33 @@ def is_live(run: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # a folder, or on a disk that is read only: nothing that a run has locked
+        return False
+
+
+def sweep_up(runs_dir: str | Path) -> None:
+    """Remove what killed runs in `runs_dir` left half-written; one that is going on is left alone."""
+    runs = [path.parent for path in Path(runs_dir).glob("*/status.json*")]
+    for run in dict.fromkeys(runs):
+        left = any(next(folder.glob("*.part"), None) for folder in _written_to(run))
+        if left and not is_live(run):  # who wants the lock must not meet one that only looks
+            _remove_leftovers_of(run)
+
+
+def _remove_leftovers_of(run: Path) -> None:
+    for folder in _written_to(run):
+        remove_leftovers(folder)
+
+
+def _written_to(run: Path) -> tuple[Path, ...]:
+    return run, run / "checkpoints", run / "figures"
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # gone by now
+        return 0.0
 
 
 def _newest_place(runs: list[Path]) -> Place | None:
@@ -105,7 +143,7 @@ def _places(run: Path) -> Iterator[Place]:
         path = run / "checkpoints" / name
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-            yield Place(run, path, epoch, checkpoint["global_step"])
+            epoch = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+            yield Place(run, path, epoch, int(checkpoint["global_step"]))
         except Exception:  # whatever torch, zipfile or pickle call it: absent, truncated, or not one
             continue

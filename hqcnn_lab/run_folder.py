@@ -93,6 +93,11 @@ class Status(NamedTuple):
         """How long the run took."""
         return (self.ended - self.started).total_seconds() if self.started and self.ended else None
 
+    def as_json(self) -> dict[str, Any]:
+        """What of it goes into a file again."""
+        times = {name: time.isoformat() for name, time in (("started", self.started), ("ended", self.ended)) if time}
+        return {name: value for name, value in self._asdict().items() if value is not None} | times
+
 
 class RunFolder:
     """A run's files, each read when it is asked for, and once.

@@ -1,12 +1,10 @@
 """Run a declared comparison of optimizers or circuits and tabulate it: `python -m hqcnn_lab.study --help`."""
 
-import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.command import read_overrides
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
-from hqcnn_lab.jobs import KEPT, Ended, run_jobs, state_of
+from hqcnn_lab.jobs import KEPT, Ended, name_of_signal, run_jobs, state_of
+from hqcnn_lab.resume import sweep_up
 from hqcnn_lab.rules import ConfigError, check_values, first_line, slow_precision
+from hqcnn_lab.run_folder import RunFolder
 from hqcnn_lab.sweep import (
     Cell,
     Choice,
@@ -32,6 +32,7 @@ from hqcnn_lab.sweep import (
     markdown_table,
     row_of,
 )
+from hqcnn_lab.whole_files import whole_file
 
 DESCRIPTION = """\
 Run a declared comparison: every arm under every condition. First each tries the same number of learning rates, on seeds
@@ -89,6 +90,7 @@ def _study(config: DictConfig) -> None:
         print(f"warning: {here}", flush=True)
     if config.plan:
         return
+    sweep_up(runs_dir)
     runs, choices = list(tuning), []
     try:
         _train(tuning, config, n_before=0, n_total=len(tuning) + n_final)
@@ -104,7 +106,7 @@ def _study(config: DictConfig) -> None:
         _train(final, config, n_before=len(tuning), n_total=len(runs))
     finally:
         _write(config, runs, choices, runs_dir)
-    problems += [f"{_label(run)} {state}" for run in final if (state := state_of(run.job.folder)) not in KEPT]
+    problems += filter(None, map(_problem, final))
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise StudyError(f"not whole: {problems[0]}{more}; the same command tries again what failed")
@@ -174,6 +176,19 @@ def _train(runs: list[Run], config: DictConfig, n_before: int, n_total: int) -> 
                 bar.print(f"{_label(wanted[end.job.folder])}: {said}", highlight=False)
 
 
+def _problem(run: Run) -> str | None:
+    """Why a run is no result, in words; None where it is one."""
+    status = row_of(run)["status"]
+    if status in KEPT:
+        return None
+    if status != "unreadable":
+        return f"{_label(run)} {status}"
+    read = RunFolder(run.job.folder)
+    why = "lacks val/accuracy or test/accuracy" if read.summary else "is not there"
+    why = read.problems.get("summary.json", why)
+    return f"{_label(run)}: {run.job.folder}/summary.json {why} (move the folder away, and it runs again)"
+
+
 def _label(run: Run) -> str:
     return f"{run.arm} {run.condition} lr×{run.factor:g} seed {run.seed}"
 
@@ -181,12 +196,12 @@ def _label(run: Run) -> str:
 def _outcome(end: Ended) -> str:
     state = state_of(end.job.folder)
     if state == "finished":
-        accuracy = json.loads((end.job.folder / "summary.json").read_text())["val/accuracy"]
-        return f"val {100 * accuracy:.1f} % {end.seconds:.0f} s"
+        accuracy = RunFolder(end.job.folder).summary.get("val/accuracy")
+        return f"val {100 * accuracy:.1f} % {end.seconds:.0f} s" if accuracy is not None else "val not known"
     if state == "diverged":
         return f"diverged {end.seconds:.0f} s"
     if end.exit_code < 0:
-        return f"killed by {signal.Signals(-end.exit_code).name}"
+        return f"killed by {name_of_signal(-end.exit_code)}"
     return f"{state}, see {end.job.folder / 'output.log'}"
 
 
@@ -196,10 +211,10 @@ def _choose(cells: list[Cell], tuning: list[Run], factors: list[float]) -> tuple
     for cell in cells if tuning else []:
         here = [run for run in tuning if (run.condition, run.arm) == (cell.condition, cell.arm)]
         rows = [row_of(run) for run in here]
-        lost = [run for run, row in zip(here, rows, strict=True) if row["status"] not in KEPT]
+        lost = next(filter(None, map(_problem, here)), None)
         best = choose(rows)
         if lost:
-            problems.append(f"{_label(lost[0])} {state_of(lost[0].job.folder)}, so {cell.arm} is not tuned")
+            problems.append(f"{lost}, so {cell.arm} is not tuned")
         elif best is None:
             problems.append(f"{cell.arm} {cell.condition}: diverged at every learning rate; lower sweep.lr_factors")
         else:
@@ -225,7 +240,8 @@ def _write(config: DictConfig, runs: list[Run], choices: list[Choice], runs_dir:
         "table.md": "\n\n".join(part.strip() for part in table) + "\n",
     }
     for name, text in files.items():
-        _write_whole(out / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+        with whole_file(out / name) as scratch:
+            scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
     try:
         _write_analysis(config, rows, runs_dir, out)
     except Exception as error:  # a study is not lost for want of a picture
@@ -239,16 +255,12 @@ def _write_analysis(config: DictConfig, rows: list[Row], runs_dir: Path, out: Pa
 
     level = config.scale.level
     text = study_statistics(rows, runs_dir, level, reference=next(iter(config.sweep.arms)))
-    _write_whole(out / "statistics.md", lambda path: path.write_text(text, encoding="utf-8"))
+    with whole_file(out / "statistics.md") as scratch:
+        scratch.write_text(text, encoding="utf-8")
     (out / "figures").mkdir(exist_ok=True)
     for name, figure in study_figures(rows, runs_dir, level).items():
-        _write_whole(out / "figures" / f"{name}.png", partial(figure.savefig, format="png", dpi=120))
-
-
-def _write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")
-    write(scratch)
-    scratch.replace(path)
+        with whole_file(out / "figures" / f"{name}.png") as scratch:
+            figure.savefig(scratch, format="png", dpi=120)
 
 
 if __name__ == "__main__":

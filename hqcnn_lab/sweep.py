@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from hqcnn_lab.config import check_command_line
 from hqcnn_lab.jobs import Job, state_of
 from hqcnn_lab.rules import ConfigError, check
+from hqcnn_lab.run_folder import RunFolder
 
 Row = dict[str, Any]
 _OURS = ("seed", "name", "ckpt_path", "resume")  # what the study sets itself
@@ -173,13 +174,18 @@ def _quoted(text: str) -> str:
 
 
 def row_of(run: Run) -> Row:
-    """What is known of a run: its place in the comparison, its state, and the figures of its summary."""
+    """What is known of a run: its place in the comparison, its state, and the figures of its summary.
+
+    `unreadable` is one that has finished, and whose summary does not say how well.
+    """
     row = {"condition": run.condition, "arm": run.arm, "stage": run.stage, "factor": run.factor, "lr": run.lr}
     row |= {"seed": run.seed, "status": state_of(run.job.folder)}
     summary: Row = {}
     if row["status"] == "finished":
-        summary = json.loads((run.job.folder / "summary.json").read_text())
-        if summary["val/loss"] is None:  # not a number, in the last epoch's validation alone
+        summary = RunFolder(run.job.folder).summary
+        if not all(_is_number(summary.get(name)) for name in ("val/accuracy", "test/accuracy")):
+            row["status"] = "unreadable"
+        elif summary.get("val/loss") is None:  # not a number, in the last epoch's validation alone
             row["status"] = "diverged"
     names = [
         "train/loss",
@@ -245,8 +251,9 @@ def markdown_table(rows: list[Row], level: float) -> str:
     lines = [head, ["---"] * len(head)]
     for (condition, arm, factor), group in groups.items():
         whole = [row for row in group if row["status"] == "finished"]
-        lost = [f"{n} {state}" for state in ("diverged", "failed") if (n := _count(group, state))]
+        lost = [f"{n} {state}" for state in ("diverged", "failed", "unreadable") if (n := _count(group, state))]
         reached = [row[reach] for row in whole if row.get(reach) is not None]
+        timed = [row for row in whole if row.get("seconds/training") is not None]
         epochs = f"{statistics.median(reached):g} ({len(reached)} of {len(whole)})" if reached else "never"
         lines.append(
             [
@@ -254,7 +261,7 @@ def markdown_table(rows: list[Row], level: float) -> str:
                 _spread(whole, "train/loss", scale=1, digits=3),
                 *(_spread(whole, name) for name in ("val/accuracy", "test/accuracy")),
                 epochs if whole else "–",
-                f"{_mean(whole, 'seconds/training'):.1f}" if whole else "–",
+                f"{_mean(timed, 'seconds/training'):.1f}" if timed else "–",
             ]
         )
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -275,9 +282,8 @@ def commits(folders: Iterable[Path]) -> Iterator[str]:
     """The versions of the code that the runs are of: more than one is worth knowing."""
     seen = set()
     for folder in folders:
-        try:
-            git = json.loads((folder / "environment.json").read_text())["git"]
-        except (OSError, ValueError):
-            continue
-        seen.add("unknown" if git is None else git["commit"][:12] + (" with changes" if git["changed"] else ""))
+        if environment := RunFolder(folder).environment:
+            git = environment.get("git") or {}
+            commit = git.get("commit")
+            seen.add("unknown" if commit is None else commit[:12] + (" with changes" if git.get("changed") else ""))
     yield from sorted(seen)

@@ -1,7 +1,5 @@
 """The statistics of a study, condition by condition, as one Markdown text: `statistics.md`."""
 
-import csv
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,8 @@ from hqcnn_lab.analysis.arms import compare_arms, holm, markdown_table
 from hqcnn_lab.analysis.bootstrap import bootstrap_accuracy, bootstrap_difference
 from hqcnn_lab.analysis.paired import sign_flip_p
 from hqcnn_lab.analysis.survival import compare_times, time_to_level
+from hqcnn_lab.plain_files import Unusable, read_table
+from hqcnn_lab.run_folder import RunFolder
 
 Row = Mapping[str, Any]
 """A run of a study, as `hqcnn_lab.sweep.row_of` makes it; its folder is `run`, under the study's runs directory."""
@@ -205,9 +205,8 @@ def near_best(means: Mapping[float, float], factors: Sequence[float]) -> tuple[f
 
 def read_correct(folder: str | Path) -> tuple[list[str], np.ndarray]:
     """Of a run's `predictions.csv`, the files of the test images and whether each was classified right `[n_images]`."""
-    with (Path(folder) / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [row["file"] for row in rows], np.array([row["label"] == row["prediction"] for row in rows], dtype=bool)
+    rows = _columns(Path(folder) / "predictions.csv", "file", "label", "prediction")
+    return [file for file, *_ in rows], np.array([label == guess for _, label, guess in rows], dtype=bool)
 
 
 def read_groups(folder: str | Path, files: Sequence[str]) -> np.ndarray | None:
@@ -217,10 +216,9 @@ def read_groups(folder: str | Path, files: Sequence[str]) -> np.ndarray | None:
     a file that is no test image of the manifest.
     """
     groups: dict[str, list[str]] = {}
-    with (Path(folder) / "split_manifest.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if row["split"] == "test":
-                groups.setdefault(row["file"], []).append(row["group"])
+    for file, split, group in _columns(Path(folder) / "split_manifest.csv", "file", "split", "group"):
+        if split == "test":
+            groups.setdefault(file, []).append(group)
     frames: Counter[str] = Counter()
     found = []
     for name in files:
@@ -229,6 +227,19 @@ def read_groups(folder: str | Path, files: Sequence[str]) -> np.ndarray | None:
         found.append(groups[name][frames[name]])
         frames[name] += 1
     return np.array(found) if any(found) else None
+
+
+def _columns(path: Path, *names: str) -> list[tuple[str, ...]]:
+    """Of each row what is under `names`. Raises ValueError, one line, where that is not to be had of every row."""
+    try:
+        rows = read_table(path)
+        _, head = next(rows, (0, []))
+        at = [head.index(name) for name in names]
+        return [tuple(cells[i] for i in at) for _, cells in rows]
+    except Unusable as error:
+        raise ValueError(f"{path} {error}") from None
+    except (ValueError, IndexError):
+        raise ValueError(f"{path} is no table with {', '.join(names)} in each row") from None
 
 
 def _on_other_images(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path) -> str:
@@ -272,7 +283,7 @@ def _times(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path, level: floa
 
 
 def _epochs(run: Path) -> int:
-    return int(json.loads((run / "summary.json").read_text())["epochs"])
+    return RunFolder(run).summary["epochs"]
 
 
 def _not_comparable(kept: Mapping[str, Sequence[Row]], reference: str) -> str | None:

@@ -15,7 +15,8 @@ from hqcnn_lab.analysis.figures import (
     lr_robustness,
     variance_over_steps,
 )
-from hqcnn_lab.analysis.metrics import Series, read_metrics
+from hqcnn_lab.analysis.metrics import Series, series_in
+from hqcnn_lab.plain_files import Unusable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,8 +97,12 @@ def _score(row: Row, name: str) -> float:
 
 def _read(rows: Sequence[Row], runs_dir: Path) -> Iterator[tuple[float, dict[str, Series]]]:
     for row in rows:
-        if (runs_dir / row["run"] / "metrics.csv").is_file():  # none where a run diverged before anything was logged
-            yield row["lr"], read_metrics(runs_dir / row["run"])
+        try:
+            yield row["lr"], series_in(runs_dir / row["run"] / "metrics.csv")
+        except FileNotFoundError:  # a run diverged before anything was logged
+            continue
+        except Unusable as error:
+            print(f"figures: without {row['run']}, whose metrics.csv {error}", flush=True)
 
 
 def _by_epoch(run: Mapping[str, Series], name: str) -> Curve:

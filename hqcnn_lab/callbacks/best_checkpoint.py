@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from hqcnn_lab.distributed import is_follower
+from hqcnn_lab.whole_files import whole_file
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -32,8 +33,8 @@ class BestCheckpoint(ModelCheckpoint):
             here = Path(str(self.dirpath)) / before.name
             if not is_follower():
                 here.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(before, here.with_suffix(".part"))
-                here.with_suffix(".part").replace(here)
+                with whole_file(here) as scratch:
+                    shutil.copyfile(before, scratch)
             best = {str(here): state_dict["best_model_score"]}
             paths = {"dirpath": self.dirpath, "best_model_path": str(here), "kth_best_model_path": str(here)}
             state_dict = state_dict | paths | {"best_k_models": best, "last_model_path": ""}

@@ -20,6 +20,8 @@ RLE = "1.2.840.10008.1.2.5"
 JPEG = {
     "1.2.840.10008.1.2.4.50": "JPEG Baseline",
     "1.2.840.10008.1.2.4.51": "JPEG Extended",
+}
+JPEG_LOSSLESS = {
     "1.2.840.10008.1.2.4.57": "JPEG Lossless",
     "1.2.840.10008.1.2.4.70": "JPEG Lossless (first-order prediction)",
 }
@@ -59,7 +61,7 @@ def decoded_frames(elements: Elements, form: PixelFormat) -> Iterator[np.ndarray
     """Yield each frame, `[rows, columns]` and a last axis of colours if there are any."""
     if elements.syntax == RLE:
         return (used_bits(_unpack_rle(frame, form), form) for frame in encoded_frames(elements, form))
-    name = (JPEG | JPEG_LS | JPEG_2000).get(elements.syntax)
+    name = (JPEG | JPEG_LOSSLESS | JPEG_LS | JPEG_2000).get(elements.syntax)
     if name is None:
         known = elements.syntax in UID_dictionary  # else it may be any text
         raise UnreadableImage(f"{UID(elements.syntax).name if known else 'its transfer syntax'} is not supported")
@@ -92,9 +94,8 @@ def _decode(codecs: ModuleType, name: str, frame: bytes, syntax: str, form: Pixe
         decode = codecs.jpeg2k_decode
     elif syntax in JPEG_LS:
         decode = codecs.jpegls_decode
-    elif form.colours == "RGB" and not _is_ycc(frame):
-        # An RGB stream need not say that it is RGB; the decoder would take it for YCbCr, as Adobe's marker may call it.
-        options = {"colorspace": "RGB", "outcolorspace": "RGB"}
+    elif syntax in JPEG_LOSSLESS or _is_rgb(frame, form):  # else the decoder makes RGB of YCbCr
+        options = {"colorspace": "RGB", "outcolorspace": "RGB"} if samples == 3 else {}
     try:
         pixels = np.asarray(decode(frame, **options))
     except MemoryError:
@@ -184,10 +185,14 @@ def _jpeg2000_header(frame: bytes) -> tuple[bytes, tuple[int, int, int, int, boo
     return frame[start:], (rows, columns, samples, (depth & 0x7F) + 1, depth > 0x7F)
 
 
-def _is_ycc(frame: bytes) -> bool:
-    """Say whether Adobe's marker calls it YCbCr."""
+def _is_rgb(frame: bytes, form: PixelFormat) -> bool:
+    """Say whether a lossy JPEG stream holds RGB, by its own marks before what the file says: as pydicom does."""
+    at = next((at for kind in (b"\xff\xc0", b"\xff\xc1") if (at := frame.find(kind)) >= 0), len(frame))
+    if frame[at + 10 : at + 19 : 3] in (b"RGB", b"rgb"):
+        return True
     adobe = frame.find(b"Adobe", 0, 4096)
-    return adobe >= 0 and frame[adobe + 11 : adobe + 12] in (b"\1", b"\2")
+    is_ycc = adobe >= 0 and frame[adobe + 11 : adobe + 12] in (b"\1", b"\2")
+    return form.colours == "RGB" and not is_ycc and b"JFIF" not in frame[:64]
 
 
 def _codecs() -> ModuleType | None:

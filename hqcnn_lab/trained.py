@@ -13,6 +13,7 @@ from hqcnn_lab import models
 from hqcnn_lab.build import BuildError, build, untrusted_targets
 from hqcnn_lab.data import clinical
 from hqcnn_lab.rules import first_line
+from hqcnn_lab.run_folder import RunFolder
 
 
 class UnusableRun(ValueError):
@@ -59,13 +60,21 @@ class TrainedModel:
         In the precision that the run was tested in; float32 where no configuration says.
         """
         logits = [torch.zeros(0, len(self.classes))]
-        precision = self.config["trainer"].get("precision") if self.config else None
-        dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+        dtype = self._tested_in()
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
             for start in range(0, len(images), batch_size):
                 batch = torch.tensor(images[start : start + batch_size], device=self.device)  # may be mapped from disk
                 logits.append(self.net(batch.float().unsqueeze(1)).float().cpu())
         return torch.cat(logits)
+
+    def _tested_in(self) -> torch.dtype | None:
+        """The narrower type of the run's test, if any: on a CPU, Lightning takes bfloat16 for float16."""
+        trainer = self.config["trainer"] if self.config else {}
+        precision = trainer.get("precision")
+        if precision == "16-mixed" and trainer.get("accelerator") != "cpu":
+            on_cpu = RunFolder(self.folder).environment.get("device") == "cpu"
+            return torch.bfloat16 if on_cpu else torch.float16
+        return torch.bfloat16 if precision in ("16-mixed", "bf16-mixed") else None
 
 
 def load_run(path: str | Path, checkpoint: str = "last") -> TrainedModel:

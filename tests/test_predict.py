@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, tiny_config
 from data.dicom_files import as_file, mr_slice
+from omegaconf import OmegaConf
 from PIL import Image
 
+from hqcnn_lab.build import build
 from hqcnn_lab.config import compose
 from hqcnn_lab.data.export import export_dicom, export_kaggle
 from hqcnn_lab.data.inputs import read_inputs
@@ -57,18 +59,45 @@ def test_a_test_image_gets_its_line_of_predictions_csv(trained_run: Path, tmp_pa
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_the_precision_of_the_run_is_used(trained_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("precision", "accelerator", "device", "dtype"),
+    [
+        ("bf16-mixed", "cpu", "cpu", torch.bfloat16),
+        # Regression: on a CPU Lightning tests in bfloat16 where float16 is asked for, and float16 was predicted.
+        ("16-mixed", "cpu", "NVIDIA H100", torch.bfloat16),
+        ("16-mixed", "auto", "cpu", torch.bfloat16),
+        ("16-mixed", "auto", "NVIDIA H100", torch.float16),
+        ("16-mixed", "gpu", "NVIDIA H100", torch.float16),
+    ],
+)
+def test_the_precision_of_the_run_is_used(
+    precision: str, accelerator: str, device: str, dtype: torch.dtype, trained_run: Path, tmp_path: Path
+) -> None:
     # Regression: a run tested under bf16-mixed had up to 0.016 in predictions.csv that float32 does not give.
     run = shutil.copytree(trained_run, tmp_path / "run")
     images = np.random.default_rng(0).random((4, 16, 16), dtype=np.float32)
     exact = load_run(run).logits(images)
-    config = run / "config.yaml"
-    config.write_text(config.read_text().replace("precision: 32-true", "precision: bf16-mixed"))
+    text = (run / "config.yaml").read_text().replace("precision: 32-true", f"precision: {precision}")
+    (run / "config.yaml").write_text(text.replace("accelerator: cpu", f"accelerator: {accelerator}"))
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps(environment | {"device": device}))
     trained = load_run(run)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode(), torch.autocast("cpu", dtype):
         expected = trained.net(torch.from_numpy(images).unsqueeze(1)).float()
     assert torch.equal(trained.logits(images), expected)
     assert not torch.equal(exact, expected)
+
+
+def test_a_run_asked_for_float16_on_a_cpu_is_predicted_as_it_was_tested(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", "trainer.precision=16-mixed", "trainer.max_epochs=1")
+    train(config)
+    data = build(OmegaConf.to_container(config.dataset, resolve=True))
+    data.setup()
+    predicted = load_run(tmp_path / "run").logits(data.images[data.split.test]).softmax(1)
+    tested = [
+        [float(row[f"p/{name}"]) for name in data.classes] for row in rows_of(tmp_path / "run/predictions.csv").values()
+    ]
+    torch.testing.assert_close(predicted, torch.tensor(tested), atol=2e-6, rtol=0)
 
 
 def test_an_image_is_predicted_and_explained(

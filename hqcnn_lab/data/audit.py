@@ -37,9 +37,11 @@ class Audit:
 
     `split` names the split's kind. `found` and `published` are images per half and class, `parts` per part and class.
     `exact` counts copies with the same pixels, `copies` these and the near-duplicates; `groups` are the groups of two
-    or more, `conflicts` the files of those that have several labels. `patients` per part is empty where none is known;
-    `shared_patients` are those of val who are in train, and those of test who are in train or val. `shortcuts` and the
-    nearest neighbour are accuracies on the test part, `neighbour_of_twinless` on its images without a copy elsewhere.
+    or more, `conflicts` the files of those that have several labels. `kept` is what the split keeps together, where it
+    does: `groups` of two or more, `images` in them, the `largest`, and how many are `mixed`, of several labels.
+    `patients` per part is empty where none is known; `shared_patients` are those of val who are in train, and those of
+    test who are in train or val. `shortcuts` and the nearest neighbour are accuracies on the test part,
+    `neighbour_of_twinless` on its images without a copy elsewhere.
     """
 
     split: str
@@ -54,6 +56,7 @@ class Audit:
     groups: int
     largest_group: int
     conflicts: list[list[str]]
+    kept: dict[str, int]
     patients: dict[str, int]
     shared_patients: dict[str, int]
     shortcuts: dict[str, float]
@@ -75,12 +78,13 @@ def audit(
     classes: Sequence[str],
     published: Mapping[str, Mapping[str, int]] | None = None,
     modes: Sequence[str] = (),
+    kept: np.ndarray | None = None,
 ) -> Audit:
     """Look over `images` `[n, H, W]` in [0, 1] with what is known of each (`[n]`, "" for no half and no patient).
 
     `kind` names the split; `published` holds counts per half and class to compare with; `modes` are the files' pixel
-    formats. A label of −1 is none; such an image is in no part. Every part has to hold images. No patient's id comes
-    back: give as `files` pseudonyms where a path would name one.
+    formats; `kept` numbers the groups a split keeps together. A label of −1 is none; such an image is in no part. Every
+    part has to hold images. No patient's id comes back: give as `files` pseudonyms where a path would name one.
     """
 
     def per_class(chosen: np.ndarray) -> dict[str, int]:
@@ -106,6 +110,7 @@ def audit(
         groups=int((group_sizes > 1).sum()),
         largest_group=int(group_sizes.max(initial=0)),
         conflicts=_conflicts(numbers, labels, files),
+        kept={} if kept is None else _kept(kept, labels, files),
         patients={part: len(ids) for part, ids in known.items()} if any(known.values()) else {},
         shared_patients={
             "val": len(known["val"] & known["train"]),
@@ -157,6 +162,11 @@ def describe(audit: Audit) -> list[str]:
         )
     lines.append(f"groups of copies: {audit.groups}, of {audit.largest_group} images at most")
     lines += [f"  a group with several labels: {', '.join(files)}" for files in audit.conflicts]
+    if kept := audit.kept:
+        lines.append(
+            f"kept together by the {audit.split} split: {kept['images']} images in {kept['groups']} groups, "
+            f"of {kept['largest']} at most, {kept['mixed']} of several classes"
+        )
     if audit.patients:
         shared = audit.shared_patients
         lines.append(
@@ -171,6 +181,13 @@ def describe(audit: Audit) -> list[str]:
     if audit.copies.test_in_training and audit.neighbour_of_twinless is not None:
         line += f", {_percent(audit.neighbour_of_twinless, 1)} of the test images without a twin"
     return [*lines, line, leak_note(audit) or f"{audit.split} split: no test image has a twin in training"]
+
+
+def _kept(numbers: np.ndarray, labels: np.ndarray, files: Sequence[str]) -> dict[str, int]:
+    sizes = np.bincount(numbers)
+    several = sizes[sizes > 1]
+    found = {"groups": len(several), "images": int(several.sum()), "largest": int(sizes.max(initial=0))}
+    return found | {"mixed": len(_conflicts(numbers, labels, files))}
 
 
 def _count(twins: Twins, halves: np.ndarray, split: Split) -> Copies:

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -11,13 +12,14 @@ import numpy as np
 from hqcnn_lab.data.audit import Audit, audit
 from hqcnn_lab.data.cache import CachedImages, File, Reader, decode
 from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
-from hqcnn_lab.data.duplicates import Twins, find_twins, group_twins
+from hqcnn_lab.data.duplicates import KEPT_CORRELATION, KEPT_HASH_DISTANCE, Twins, find_twins, group_alike, group_twins
 from hqcnn_lab.data.manifest import load_salt, pseudonym, read_manifest, split_from_manifest
 from hqcnn_lab.data.series import ImageRecord, as_text
-from hqcnn_lab.data.split import Split, cut
+from hqcnn_lab.data.split import Split, cut, kept_together
 
 N_LISTED = 20  # files that could not be read
-TWINS = "twins-1.npz"  # beside the images they were found in; another criterion, another number
+# Beside the images that they were found in; of another criterion, another name.
+TWINS, ALIKE = "twins-1.npz", f"alike-{KEPT_HASH_DISTANCE}-{KEPT_CORRELATION}.npz"
 
 
 class FileDataModule(ImageDataModule):
@@ -27,7 +29,8 @@ class FileDataModule(ImageDataModule):
     by image. `fold` of `n_folds` is for `kfold` alone. `workers` decode; by default one for each core.
 
     After `setup`, an entry for each image: `records`, `patients` ("" unknown), `halves` ("" none) and `groups`, the
-    numbers of the groups of copies that `twins` make. An image without a label has label −1 and is in no part.
+    numbers of the groups of copies: those that `twins` make or, where the split promises to keep copies together, the
+    wider ones of `group_alike`. An image without a label has label −1 and is in no part.
     `skipped_files` and `left_out` name files as the disk does: not for records, where a path may name a patient.
     """
 
@@ -103,8 +106,7 @@ class FileDataModule(ImageDataModule):
         self.frames = [str(record.frame) for record in self.records]
         self.skipped_files, self.left_out = cached.skipped, cached.left_out
         self.skipped = [(self.public_file(file, salt), reason) for file, reason in cached.skipped]
-        self.twins = _find_twins(cached)
-        self.groups = group_twins(self.twins)
+        self.twins, self.groups = self._find_copies(cached)
         self.split = self._cut()
         self.images = cached.images
         self.require_every_class()
@@ -115,6 +117,19 @@ class FileDataModule(ImageDataModule):
         except ValueError as error:
             raise UnusableData(f"dataset.root={self.root}: {error}") from None
         return decode(Path(self.root).expanduser(), tasks, read, recipe, self.image_size, self.cache_dir, self.workers)
+
+    def _find_copies(self, cached: CachedImages) -> tuple[Twins, np.ndarray]:
+        """From the cache where they have been looked for before: among 100,000 images that takes minutes."""
+        pixels = np.array([record.pixels for record in self.records], dtype=str)
+        found = _stored(cached.folder / TWINS, Twins._fields, lambda: find_twins(cached.images, pixels))
+        twins = Twins(*found)
+        if self._kept_together() != "group":
+            return twins, group_twins(twins)
+        path = cached.folder / ALIKE
+        return twins, _stored(path, ("groups",), lambda: (group_alike(cached.images, twins),))[0]
+
+    def _kept_together(self) -> str:
+        return kept_together(self.split_kind, self.patients[self.labels >= 0])
 
     def _cut(self) -> Split:
         chosen = np.flatnonzero(self.labels >= 0)
@@ -143,7 +158,7 @@ class FileDataModule(ImageDataModule):
 
     def manifest_groups(self) -> list[str]:
         """What the split keeps together: patients, where it is by patient, else groups of copies."""
-        by_patient = self.split_kind in ("patient", "kfold") and any(self.pseudonyms)
+        by_patient = self._kept_together() == "patient" and any(self.pseudonyms)
         return self.pseudonyms if by_patient else [str(group) for group in self.groups]
 
     def audit(self) -> Audit:
@@ -151,7 +166,8 @@ class FileDataModule(ImageDataModule):
         heights, widths = (np.array([getattr(r, side) for r in self.records]) for side in ("height", "width"))
         known = (self.images, self.labels, self.halves, self.patients, heights, widths, self.names)
         modes = [record.mode for record in self.records]
-        return audit(*known, self.twins, self.split, self.split_name, self.classes, self.published, modes)
+        kept = self.groups if self._kept_together() == "group" and self.manifest is None else None
+        return audit(*known, self.twins, self.split, self.split_name, self.classes, self.published, modes, kept)
 
     def not_used(self) -> list[str]:
         """Counts of what is no image of the kind wanted, and the first files that could not be read."""
@@ -162,16 +178,14 @@ class FileDataModule(ImageDataModule):
         return [as_text(line) for line in lines] + [f"skipped {n_more} files more"] * (n_more > 0)
 
 
-def _find_twins(cached: CachedImages) -> Twins:
-    """From the cache where they have been looked for before: among 100,000 images that takes a minute."""
-    path = cached.folder / TWINS
+def _stored(path: Path, names: Sequence[str], find: Callable[[], Sequence[np.ndarray]]) -> Sequence[np.ndarray]:
+    """The arrays of these names in the file at `path`; found and written to it where it is absent or damaged."""
     try:
         with np.load(path) as stored:
-            return Twins(stored["original"], stored["near"])
-    except (OSError, EOFError, ValueError, KeyError, BadZipFile):  # not there yet, or damaged
-        pass
-    twins = find_twins(cached.images, np.array([record.pixels for record in cached.records], dtype=str))
+            return [stored[name] for name in names]
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile):
+        found = find()
     scratch = path.with_suffix(f".{os.getpid()}.part.npz")
-    np.savez(scratch, **twins._asdict())
+    np.savez(scratch, **dict(zip(names, found, strict=True)))
     scratch.replace(path)
-    return twins
+    return found

@@ -30,7 +30,7 @@ def cut(
     fold: int = 0,
     n_folds: int = 5,
 ) -> Split:
-    """Cut the images, given by `labels`, near-duplicate `groups`, `patients` ("" unknown) and `halves`, each `[n]`.
+    """Cut the images, given by `labels`, `groups` of copies, `patients` ("" unknown) and `halves`, each `[n]`.
 
     `official`: the published halves; copies may sit on both sides. `random`: the paper's stratified 80/20 by image, the
     only one whose validation part is cut by image too. `grouped`: 80/20 with no group on two sides, the halves pooled.
@@ -46,7 +46,7 @@ def cut(
         return split_images(labels, halves == "Testing", val_fraction, seed, groups)
     if kind not in SPLITS:
         raise ValueError(f"there is no split {kind!r}; one of {', '.join(SPLITS)}")
-    by_patient = kind == "patient" or (kind == "kfold" and (patients != "").any())
+    by_patient = kept_together(kind, patients) == "patient"
     if by_patient and (patients == "").any():
         raise ValueError(
             f"{(patients == '').sum()} of {len(patients)} images have no patient id, a split by patient needs all"
@@ -67,6 +67,13 @@ def cut(
     else:
         in_test = stratified(labels, TEST_FRACTION, seed, units, n_kept=2)
     return split_images(labels, in_test, val_fraction, seed, units)
+
+
+def kept_together(kind: str, patients: np.ndarray) -> str:
+    """What a split of this kind cuts nowhere: "patient", "group" of copies, or "" where it promises neither."""
+    if kind == "kfold":
+        return "patient" if (patients != "").any() else "group"
+    return {"patient": "patient", "grouped": "group"}.get(kind, "")
 
 
 def stratified(

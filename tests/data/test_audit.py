@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from hqcnn_lab.data.audit import Audit, audit, describe, leak_note
-from hqcnn_lab.data.duplicates import Twins, find_twins, group_twins, has_twin
+from hqcnn_lab.data.duplicates import Twins, find_twins, group_alike, group_twins, has_twin
 from hqcnn_lab.data.layout import CLASSES, PUBLISHED, find_images
 from hqcnn_lab.data.reading import read_image
 from hqcnn_lab.data.split import Split, cut
@@ -129,27 +129,32 @@ class Real(NamedTuple):
     sizes: np.ndarray
     names: list[str]
     hashes: np.ndarray
+    grays: list[Image.Image]
     twins: Twins
+    alike: np.ndarray
 
 
 @pytest.fixture(scope="module")
 def real(real_kaggle_root: Path) -> Real:
     files = find_images(real_kaggle_root)
     images = np.stack([read_image(real_kaggle_root / file.name, 64) for file in files]).astype(np.float16)
-    hashes, sizes = [], []
+    hashes, sizes, grays = [], [], []
     for file in files:
         with Image.open(real_kaggle_root / file.name) as image:
             pixels = np.asarray(image)
+            grays.append(image.convert("L"))
             sizes.append(pixels.shape[:2])
             hashes.append(hashlib.sha1(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest())
     labels, halves = np.array([file.label for file in files]), np.array([file.half for file in files])
     names, hashed = [file.name for file in files], np.array(hashes)
-    return Real(images, labels, halves, np.array(sizes), names, hashed, find_twins(images, hashed))
+    twins = find_twins(images, hashed)
+    return Real(images, labels, halves, np.array(sizes), names, hashed, grays, twins, group_alike(images, twins))
 
 
 def _cut(real: Real, kind: str) -> Split:
     unknown = np.full(len(real.labels), "")
-    return cut(kind, real.labels, group_twins(real.twins), unknown, real.halves, CLASSES, 0.1, 0)
+    groups = real.alike if kind == "grouped" else group_twins(real.twins)
+    return cut(kind, real.labels, groups, unknown, real.halves, CLASSES, 0.1, 0)
 
 
 def _audit_real(real: Real, kind: str) -> Audit:
@@ -214,6 +219,26 @@ def test_real_grouped_split_has_no_twin_on_two_sides(real: Real) -> None:
     for label in range(4):
         share = (real.labels[split.test] == label).sum() / (real.labels == label).sum()
         assert share == pytest.approx(0.2, abs=0.002)
+
+
+@pytest.mark.parametrize("name", ["BOX", "BILINEAR", "LANCZOS"])
+def test_real_grouped_split_cuts_no_copies_by_other_filters(name: str, real: Real) -> None:
+    # Regression: groups computed apart, by another resize filter, stood on both sides. Here straight from the files.
+    coarse, small = (
+        np.stack([np.asarray(gray.resize(size, Image.Resampling[name]), np.float32) for gray in real.grays])
+        for size in ((9, 8), (32, 32))
+    )
+    bits, small = np.where(np.diff(coarse) > 0, 1, -1).reshape(-1, 64).astype(np.float32), small.reshape(-1, 1024)
+    small = (small - small.mean(1, keepdims=True)) / small.std(1, keepdims=True)
+    split = _cut(real, "grouped")
+    some, others = np.r_[split.test, split.val], np.r_[split.train, split.val]
+    i, j = np.nonzero(bits[some] @ bits[others].T >= 60)  # 64 bits less twice the distance
+    i, j = some[i], others[j]
+    near = np.einsum("pk,pk->p", small[i], small[j]) / small.shape[1] >= 0.99
+    part = np.zeros(len(real.labels))
+    part[split.val], part[split.test] = 1, 2
+    assert near.sum() >= len(split.val)  # each with itself
+    assert (part[i[near]] == part[j[near]]).all()
 
 
 def test_real_random_split_shares_what_brute_force_finds(real: Real) -> None:

@@ -144,15 +144,21 @@ def test_names_that_are_no_text_are_shown_as_text(kaggle_root: Path, tmp_path: P
     assert "skipped Training/glioma/\\udcff.jpg" in shown
 
 
-def test_damaged_list_of_copies_is_made_again(kaggle_root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stored", "split"), [("twins-*.npz", "official"), ("alike-*.npz", "grouped")])
+def test_damaged_list_of_copies_is_made_again(stored: str, split: str, kaggle_root: Path, tmp_path: Path) -> None:
     # Regression: np.load's own error ended the run.
-    first = kaggle(kaggle_root, tmp_path)
-    [stored] = (tmp_path / "cache").rglob("twins-*.npz")
-    whole = stored.read_bytes()
-    for damaged in (b"", whole[:200], b"PK\x03\x04 and then nothing"):
-        stored.write_bytes(damaged)
-        np.testing.assert_array_equal(kaggle(kaggle_root, tmp_path).twins.original, first.twins.original)
-        assert stored.read_bytes()[:100] == whole[:100]
+    first = kaggle(kaggle_root, tmp_path, split=split)
+    [path] = (tmp_path / "cache").rglob(stored)
+    whole = path.read_bytes()
+    np.savez(tmp_path / "other.npz", other=np.zeros(3))
+    np.save(tmp_path / "other.npy", np.zeros(3))
+    others = [(tmp_path / name).read_bytes() for name in ("other.npz", "other.npy")]
+    for damaged in (b"", whole[:200], b"PK\x03\x04 and then nothing", *others):
+        path.write_bytes(damaged)
+        again = kaggle(kaggle_root, tmp_path, split=split)
+        np.testing.assert_array_equal(again.twins.original, first.twins.original)
+        np.testing.assert_array_equal(again.groups, first.groups)
+        assert path.read_bytes()[:100] == whole[:100]
 
 
 def test_a_damaged_salt_is_said_in_one_line(kaggle_root: Path, tmp_path: Path) -> None:

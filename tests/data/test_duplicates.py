@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from hqcnn_lab.data.duplicates import Twins, count_pairs, find_twins, group_twins, has_twin
+from hqcnn_lab.data.duplicates import Twins, count_pairs, find_twins, group_alike, group_twins, has_twin
 
 
 def _heads(n: int, seed: int) -> np.ndarray:
@@ -54,18 +55,62 @@ def _components(n: int, pairs: list[tuple[int, int]]) -> list[int]:
     return number
 
 
+def _drifting(seed: int, most: float = 0.5) -> np.ndarray:
+    """Six heads and copies of them that drift away step by step: some near, some beyond either limit; [30, 64, 64]."""
+    rng = np.random.default_rng(seed)
+    base, drift = (_heads(6, seed + i).astype(np.float32) for i in range(2))
+    strength = rng.uniform(0, most, (4, 1, 1, 1)).astype(np.float32)
+    return np.concatenate([base, (base + strength * drift).reshape(-1, 64, 64)])[rng.permutation(30)]
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_pairs_are_those_of_the_criterion(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    base = _heads(6, seed).astype(np.float32)
-    # Copies that drift away step by step: some near, some beyond either limit.
-    drift = _heads(6, seed + 1).astype(np.float32)
-    strength = rng.uniform(0, 0.5, (4, 1, 1, 1)).astype(np.float32)
-    images = np.concatenate([base, (base + strength * drift).reshape(-1, 64, 64)])[rng.permutation(30)]
+    images = _drifting(seed)
     twins = find_twins(images, np.arange(30).astype(str))
     expected = _near_pairs(images)
     assert {(int(a), int(b)) for a, b in twins.near} == expected
     assert len(twins.near) == len(expected)  # none twice
+
+
+def _pairs_by(resample: Image.Resampling, images: np.ndarray) -> list[tuple[int, int]]:
+    """The criterion on Pillow's own thumbnails, one pair at a time."""
+    grays = [Image.fromarray(np.uint8(255 * image)) for image in images / images.max((1, 2), keepdims=True)]
+    bits = [np.diff(np.asarray(gray.resize((9, 8), resample)).astype(int)) > 0 for gray in grays]
+    fine = np.corrcoef([np.asarray(gray.resize((32, 32), resample)).ravel() for gray in grays])
+    near = [(i, j) for i in range(len(grays)) for j in range(i) if fine[i, j] >= 0.99]
+    return [(i, j) for i, j in near if (bits[i] != bits[j]).sum() <= 2]
+
+
+def test_what_another_filter_takes_for_copies_is_kept_together() -> None:
+    # Regression: the grouped split cut 11 groups of the Kaggle images that thumbnails by another filter make.
+    beyond_the_criterion = 0
+    for seed in range(10):
+        images = _drifting(seed)
+        twins = find_twins(images, np.arange(30))
+        near, alike = group_twins(twins), group_alike(images, twins)
+        for resample in Image.Resampling:
+            pairs = _pairs_by(resample, images)
+            assert [(i, j) for i, j in pairs if alike[i] != alike[j]] == []
+            beyond_the_criterion += sum(near[i] != near[j] for i, j in pairs)
+    assert beyond_the_criterion > 10
+
+
+@pytest.mark.parametrize("block", [7, 4096])
+def test_images_alike_are_those_that_correlate(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hqcnn_lab.data.duplicates._BLOCK", block)
+    bars = 0.1 * np.random.default_rng(0).random((2, 8, 8)).repeat(8, 1).repeat(8, 2)  # alike but for their hashes
+    bars[:, 16:48] += 0.9
+    images = np.concatenate([_drifting(1, 1.5), bars, np.zeros((2, 64, 64)), np.ones((1, 64, 64))]).astype(np.float32)
+    hashes = np.r_[np.arange(32), 32, 32, 33]  # two flat ones are the same, the third is like nothing
+    fine = np.corrcoef([_thumbnail(image, 32, 32).ravel() for image in images[:32]])
+    bits = np.stack([(np.diff(np.round(255 * _thumbnail(image, 8, 9))) > 0).ravel() for image in images[:32]])
+    distance = (bits[:, None] != bits).sum(2)
+    assert ((fine >= 0.975) & (distance > 16)).any()  # either bound counts
+    assert ((fine < 0.975) & (distance <= 16)).any()
+    pairs = [*np.argwhere((fine >= 0.975) & (distance <= 16)).tolist(), (32, 33)]
+    groups = group_alike(images, find_twins(images, hashes))
+    assert groups.tolist() == _components(35, pairs)
+    assert max(groups) > 8
 
 
 def test_copies_brighter_or_recompressed_are_near_and_shifted_ones_are_not() -> None:

@@ -65,6 +65,23 @@ def test_every_part_has_every_class_and_val_no_twin_in_training(split: str, brai
         assert audit.exact.test_in_training == 16 < audit.copies.test_in_training <= 32
 
 
+def test_only_a_split_that_promises_it_keeps_more_than_copies_together(brain: Path, tmp_path: Path) -> None:
+    # Hashes of the two are 8 bits apart: no copies, but another filter might make them so.
+    folder = brain / "Training" / "glioma"
+    pixels = np.asarray(Image.open(folder / "Tr-gl_0000.jpg")).astype(float)
+    other = np.random.default_rng(1).normal(0, 0.18 * pixels.std(), (32, 32)).repeat(2, 0).repeat(2, 1)
+    Image.fromarray(np.uint8((pixels + other).clip(0, 255))).save(folder / "Tr-gl_0012.png")
+    data = {split: kaggle(brain, tmp_path, split=split) for split in ("official", "random", "grouped", "kfold")}
+    one, two = (data["official"].names.index(f"Training/glioma/Tr-gl_{name}") for name in ("0000.jpg", "0012.png"))
+    together = {split: bool(d.groups[one] == d.groups[two]) for split, d in data.items()}
+    assert together == {"official": False, "random": False, "grouped": True, "kfold": True}
+    kept = data["grouped"].audit().kept
+    assert kept["mixed"] == 0
+    assert kept["largest"] >= 3  # with its copy in Testing
+    assert not data["official"].audit().kept
+    assert len({(d.audit().copies.pairs, d.audit().groups) for d in data.values()}) == 1  # counted as ever
+
+
 def test_folds_test_every_image_once(brain: Path, tmp_path: Path) -> None:
     tested = [kaggle(brain, tmp_path, split="kfold", fold=fold, n_folds=3).split.test for fold in range(3)]
     assert sorted(np.concatenate(tested)) == list(range(96))

@@ -81,13 +81,16 @@ def pixel_format(elements: Elements) -> PixelFormat:
 
 def used_bits(pixels: np.ndarray, form: PixelFormat) -> np.ndarray:
     """Clear the bits that hold no pixel (overlays of old, noise), and extend the sign over them."""
-    bits = pixels.dtype.itemsize * 8
-    if form.kind == "f" or (
-        form.high == form.stored - 1
-        and (form.stored == bits or (pixels.max() <= form.largest and pixels.min() >= form.smallest))
-    ):
+    bits, high = pixels.dtype.itemsize * 8, form.high
+    if form.kind == "f" or form.stored == bits:
         return pixels
-    return (pixels << (bits - 1 - form.high)) >> (bits - form.stored)
+    smallest, largest = pixels.min(), pixels.max()
+    n_below = high + 1 - form.stored
+    if n_below and smallest >= form.smallest and largest < 2**form.stored and (pixels & (2**n_below - 1)).any():
+        high = form.stored - 1  # a false one: the pixels stand where they usually do
+    if high == form.stored - 1 and smallest >= form.smallest and largest <= form.largest:
+        return pixels
+    return (pixels << (bits - 1 - high)) >> (bits - form.stored)
 
 
 def _n_frames(elements: Elements) -> int:

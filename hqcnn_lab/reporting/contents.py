@@ -10,13 +10,23 @@ from typing import Any
 import numpy as np
 
 from hqcnn_lab.analysis.runs import Row
+from hqcnn_lab.plain_files import Unusable, read_mapping
 from hqcnn_lab.reporting import run_tables, score_tables
 from hqcnn_lab.reporting.curves import LINE_COLOURS, Chart, metrics_of, scored_charts, training_charts
 from hqcnn_lab.reporting.groups import Family, Group, make_families, settings
 from hqcnn_lab.reporting.pictures import CircuitPicture, Gallery, Mistakes, circuits
-from hqcnn_lab.reporting.predictions import confusion, read_predictions
+from hqcnn_lab.reporting.predictions import Predictions, confusion, read_predictions
+from hqcnn_lab.reporting.problems import Problems
 from hqcnn_lab.reporting.score_tables import Table
-from hqcnn_lab.reporting.scores import SCORE, Against, best_of, compare, reference_of, spread
+from hqcnn_lab.reporting.scores import (
+    SCORE,
+    Against,
+    best_of,
+    compare,
+    image_groups_of,
+    reference_of,
+    spread,
+)
 from hqcnn_lab.reporting.wording import command, count, interval, listed, mean_std, number, p_value, public
 
 N_DRAWN = len(LINE_COLOURS)  # groups of a family in its charts: more cannot be told apart
@@ -63,7 +73,8 @@ class Part:
 
 @dataclass
 class Contents:
-    """A report. `lost` are the runs that have not finished; `commands` hold a group's id, its name and its command."""
+    """A report. `lost` are the runs that have not finished, `unusable` the files that could not be used, or not wholly;
+    `commands` hold a group's id, its name and its command."""
 
     title: str
     states: dict[str, int]
@@ -71,6 +82,7 @@ class Contents:
     groups: dict[str, Group]
     circuits: list[CircuitPicture]
     lost: Table
+    unusable: Table
     runs: Table
     commands: list[tuple[str, str, str]]
     versions: Table
@@ -91,16 +103,18 @@ def make_contents(rows: Sequence[Row], tops: Sequence[str | Path], reference: st
             f"--reference {reference}: no finished group's name has that in it; there are: {names or 'none'}"
         )
     groups = {group.id: group for family in families for group in family.groups}
-    gallery = Gallery(len(families))
-    parts = [_part(family, reference, gallery) for family in families]
+    gallery, problems = Gallery(len(families)), Problems(rows)
+    parts = [_part(family, reference, gallery, problems) for family in families]
     name_of = {row["folder"]: group for group in groups.values() for row in group.runs}
+    pictures, undrawn = circuits(list(groups.values()))
     return Contents(
         title=Path(tops[0]).resolve().name,
         states=dict(Counter(row["state"] for row in rows).most_common()),
         parts=parts,
         groups=groups,
-        circuits=circuits(list(groups.values())),
+        circuits=pictures,
         lost=run_tables.lost(rows, tops, name_of),
+        unusable=run_tables.unusable(problems, tops, name_of),
         runs=run_tables.all_runs(rows, tops, name_of),
         commands=[
             (
@@ -112,29 +126,32 @@ def make_contents(rows: Sequence[Row], tops: Sequence[str | Path], reference: st
             for group in family.results
         ],
         versions=run_tables.versions(rows),
-        notes=_notes(rows),
+        notes=[*_notes(rows, problems), *undrawn],
     )
 
 
-def _part(family: Family, asked: str | None, gallery: Gallery) -> Part:
-    read = {row["folder"]: read_predictions(row["folder"]) for group in family.results for row in group.finished}
-    tests = {folder: test for folder, test in read.items() if test is not None}
+def _part(family: Family, asked: str | None, gallery: Gallery, problems: Problems) -> Part:
+    tests = _predictions_of(family, problems)
     reference, best = reference_of(family, asked), best_of(family)
-    against = compare(family, reference, tests) if reference else []
+    drawn_together = image_groups_of(family, tests, problems)
+    against = compare(family, reference, tests, drawn_together) if reference else []
     drawn = _drawn(family, reference, best)
     colours = {group.id: colour for group, colour in zip(drawn, LINE_COLOURS, strict=False)}
     part = Part(
         family.id,
         family.name,
         _headline(reference, best, against),
-        _leaks(family),
-        score_tables.summary(family, reference, best, tests),
+        _leaks(family, problems),
+        score_tables.summary(family, reference, best, tests, drawn_together),
         budget=run_tables.budget(family),
         budget_notes=run_tables.unequal(family),
         tuning=run_tables.tuning(family),
         differing=run_tables.differing(family),
         colours=colours,
     )
+    if best and len(score_tables.baselines(family.groups)) > 1:
+        neighbour = mean_std(spread(best.values(score_tables.BASELINE)))
+        part.headline.append(f"On its images a nearest neighbour, which learns nothing, comes to {neighbour} %.")
     if against and reference:
         part.tests, part.test_notes = (
             score_tables.differences(reference, against),
@@ -142,11 +159,15 @@ def _part(family: Family, asked: str | None, gallery: Gallery) -> Part:
         )
     n_drawable = sum(bool(group.finished) for group in family.results)
     if n_drawable > len(drawn):
-        part.drawn_note = f"Drawn are {len(drawn)} of {n_drawable} settings: the reference, and the best on validation."
-    part.charts = training_charts(family.id, drawn, colours, metrics_of(drawn))
+        part.drawn_note = (
+            f"Drawn, and told class by class, are {len(drawn)} of {n_drawable} settings: the reference, and the best "
+            "on validation."
+        )
+    part.charts = training_charts(family.id, drawn, colours, metrics_of(drawn, problems))
     by_group = {g.id: [tests[row["folder"]] for row in g.finished if row["folder"] in tests] for g in drawn}
-    classes = next((of_one[0].classes for of_one in by_group.values() if of_one), [])
-    by_group = {id_: of_one for id_, of_one in by_group.items() if of_one and all(t.classes == classes for t in of_one)}
+    classes = _most_common([test.classes for of_one in by_group.values() for test in of_one])
+    by_group = {id_: [test for test in of_one if test.classes == classes] for id_, of_one in by_group.items()}
+    by_group = {id_: of_one for id_, of_one in by_group.items() if of_one}
     if by_group:
         calibration, part.rocs = scored_charts(family.id, drawn, colours, by_group)
         part.charts[2:2] = calibration
@@ -161,6 +182,21 @@ def _part(family: Family, asked: str | None, gallery: Gallery) -> Part:
         for one in part.mistakes:
             one.note = public(one.note)
     return part
+
+
+def _predictions_of(family: Family, problems: Problems) -> dict[str, Predictions]:
+    """By folder, of the finished runs that have them."""
+    tests = {}
+    for folder in (row["folder"] for group in family.results for row in group.finished):
+        with problems.noted(folder, "predictions.csv"):
+            tests[folder] = read_predictions(folder)
+    return {folder: test for folder, test in tests.items() if test is not None}
+
+
+def _most_common(classes: Sequence[list[str]]) -> list[str]:
+    """One run whose classes are others does not decide for all."""
+    counts = Counter(map(tuple, classes))
+    return list(counts.most_common(1)[0][0]) if counts else []
 
 
 def _drawn(family: Family, reference: Group | None, best: Group | None) -> list[Group]:
@@ -203,47 +239,56 @@ def _headline(reference: Group | None, best: Group | None, against: Sequence[Aga
     return lines
 
 
-def _leaks(family: Family) -> list[str]:
-    rows = [row for group in family.groups for row in group.finished]
-    lines = [f"Leakage: {note}." for note in dict.fromkeys(row.get("split/leak") for row in rows) if note]
-    if conflicts := max((_conflicts(row["folder"]) for row in _one_of_each_split(rows)), default=0):
-        lines.append(f"The data: {count(conflicts, 'group')} of copies with labels that contradict each other.")
-    baselines = sorted(
-        {round(b, 6) for row in rows if isinstance(b := row.get("baseline/nearest_neighbour_accuracy"), float)}
-    )
-    if baselines:
-        text = " or ".join(f"{100 * value:.2f} %" for value in baselines[:3])
-        lines.append(f"For scale: a nearest neighbour, which learns nothing, has a test accuracy of {text}.")
-    missing = [row["test/absent"] for row in rows if isinstance(row.get("test/absent"), list)]
-    if missing:
-        names = listed(name for names in missing for name in names)
-        lines.append(f"Of {names} no image was tested in {count(len(missing), 'run')}: scores are of other classes.")
+def _leaks(family: Family, problems: Problems) -> list[str]:
+    groups = [group for group in family.groups if group.finished]
+    rows = [row for group in groups for row in group.finished]
+    noted: dict[str, list[str]] = {}
+    for group in groups:
+        for note in dict.fromkeys(row.get("split/leak") for row in group.finished):
+            noted.setdefault(note or "", []).append(group.name)
+    lines = [
+        f"Leakage{'' if len(noted) == 1 else f' ({_some(names)})'}: {note}." for note, names in noted.items() if note
+    ]
+    if conflicts := {_conflicts(row["folder"], problems) for row in _one_of_each_split(rows)} - {0}:
+        most = ("up to " if len(conflicts) > 1 else "") + count(max(conflicts), "group")
+        lines.append(f"The data: {most} of copies with labels that contradict each other.")
+    if found := score_tables.baselines(groups):
+        share, where = f"{100 * found[0]:.2f} %", ""
+        if len(found) > 1:
+            share = f"{100 * found[0]:.2f} to {100 * found[-1]:.2f} %"
+            where = "; the settings' images differ, and the table has each one's own"
+        lines.append(f"For scale: a nearest neighbour, which learns nothing, has a test accuracy of {share}{where}.")
     if len({row.get("split/manifest") for row in rows}) > 1:
         lines.append("Not all settings have the same split (split/manifest): accuracies are of different images.")
     return lines
 
 
+def _some(names: Sequence[str]) -> str:
+    return "; ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
 def _one_of_each_split(rows: Sequence[Row]) -> list[Row]:
-    return list({row.get("split/manifest"): row for row in rows}.values())
+    return list({row.get("split/manifest") or row["folder"]: row for row in rows}.values())
 
 
-def _conflicts(folder: str) -> int:
-    try:
-        audit = json.loads((Path(folder) / "audit.json").read_text(encoding="utf-8"))
-        return len(audit.get("conflicts") or [])
-    except (OSError, ValueError, AttributeError, TypeError):
-        return 0
+def _conflicts(folder: str, problems: Problems) -> int:
+    with problems.noted(folder, "audit.json"):
+        conflicts = read_mapping(Path(folder) / "audit.json").get("conflicts") or []
+        if not isinstance(conflicts, list):
+            raise Unusable("says of conflicts what is not a list")
+        return len(conflicts)
+    return 0
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[Row], problems: Problems) -> list[str]:
     notes = []
     commits: dict[str, int] = Counter(run_tables.code_version(row) for row in rows)
     if len(commits) > 1:
         notes.append(f"The runs are of {len(commits)} versions of the code; at the end is which.")
-    if n_torn := sum(bool(row["torn"]) for row in rows):
-        notes.append(
-            f"{count(n_torn, 'run')} with files that cannot be read: {listed(n for row in rows for n in row['torn'])}."
-        )
+    if problems.found:
+        names = listed(name for of_one in problems.found.values() for name in of_one)
+        runs = count(len(problems.found), "run")
+        notes.append(f"{runs} with files that cannot be read, or not all of them: {names}. Below is why.")
     doubled = Counter(json.dumps([row["seed"], place], default=str) for row, place in _finished_places(rows))
     if n_doubled := sum(n - 1 for n in doubled.values()):
         notes.append(f"{count(n_doubled, 'run')} of a setting and seed that ran before: the last finished one counts.")

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from hqcnn_lab.analysis.metrics import Series, by_epoch, read_metrics
+from hqcnn_lab.analysis.metrics import Series, by_epoch, series_in
 from hqcnn_lab.analysis.panel import COLOURS
 from hqcnn_lab.reporting.groups import Group
 from hqcnn_lab.reporting.predictions import Predictions, reliability, roc
+from hqcnn_lab.reporting.problems import Problems
 
 N_POINTS = 60  # of a line over steps: more cannot be seen
 # False-positive rates; denser where good networks differ.
@@ -50,14 +52,12 @@ class Chart:
     zoomed: bool = False  # on the upper left corner
 
 
-def metrics_of(groups: Sequence[Group]) -> dict[str, dict[str, Series]]:
-    """By folder, what each finished run logged; one whose file is lost is left out."""
+def metrics_of(groups: Sequence[Group], problems: Problems) -> dict[str, dict[str, Series]]:
+    """By folder, what each finished run logged; one whose file is lost is left out, and `problems` gets the reason."""
     read = {}
-    for row in (row for group in groups for row in group.finished):
-        try:
-            read[row["folder"]] = read_metrics(row["folder"])
-        except (OSError, ValueError):
-            continue
+    for folder in (row["folder"] for group in groups for row in group.finished):
+        with problems.noted(folder, "metrics.csv"):
+            read[folder] = series_in(Path(folder) / "metrics.csv")
     return read
 
 
@@ -90,12 +90,12 @@ def training_charts(
 
 
 def _over_epochs(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
-    length = max(int(epochs.max()) for epochs, _ in series)
-    table = np.full((len(series), length), np.nan)
+    x = np.unique(np.concatenate([epochs for epochs, _ in series]))
+    table = np.full((len(series), len(x)), np.nan)
     for row, (epochs, values) in zip(table, series, strict=True):
-        row[epochs - 1] = values
+        row[np.searchsorted(x, epochs)] = values
     held = np.isfinite(table).any(0)
-    table, x = table[:, held], np.arange(1, length + 1)[held]
+    table, x = table[:, held], x[held]
     mean = np.nanmean(table, 0)
     if len(series) < 2:
         return x, mean

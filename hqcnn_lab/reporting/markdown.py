@@ -23,6 +23,8 @@ def markdown_text(contents: Contents, now: datetime) -> str:
         parts += [f"## Circuit: {_plain(picture.title)}", f"```\n{picture.text}\n```"]
     if contents.lost.rows:
         parts += ["## Not finished", _table(contents.lost)]
+    if contents.unusable.rows:
+        parts += ["## Files that cannot be used", _table(contents.unusable)]
     parts += ["## All runs", _table(contents.runs), "## Run it again"]
     parts += [f"{_plain(name)}\n\n```sh\n{text}\n```" for _, name, text in contents.commands]
     parts += ["## Versions", _table(contents.versions)]
@@ -42,7 +44,7 @@ def _part(part: Part) -> list[str]:
         ("Class by class", part.classes),
     ):
         if table:
-            lines += [f"### {title}", _table(table)]
+            lines += [f"### {title}", *[_plain(part.drawn_note)] * (table is part.classes), _table(table)]
     for one in part.confusions:
         lines += [f"### Confusion: {_plain(one.title)}", _confusion(one)]
     lines.append(_list([f"{m.title}: {m.n_wrong} of {m.n_images} test images wrong. {m.note}" for m in part.mistakes]))

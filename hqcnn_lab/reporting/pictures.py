@@ -12,10 +12,14 @@ import numpy as np
 from hqcnn_lab.analysis.runs import Row
 from hqcnn_lab.reporting.groups import Group
 from hqcnn_lab.reporting.predictions import Predictions
+from hqcnn_lab.reporting.wording import count
+from hqcnn_lab.run_folder import RunFolder
 
 N_RUNS = 3  # whose mistakes are shown
 N_IMAGES = 8  # of each
 N_CIRCUITS = 6
+MOST_GATES = 500  # of a circuit that is drawn, which takes a millisecond or two for each
+MOST_MADE, MOST_SIDE = 50_000, 1024  # images of a data set that is made, or decoded, again; pixels
 _SIDE = 128  # pixels of a picture
 _CIRCUIT = ("n_wires", "n_layers", "ansatz", "encoder", "readout", "seed")
 
@@ -53,8 +57,8 @@ class CircuitPicture:
     text: str
 
 
-def circuits(groups: Sequence[Group]) -> list[CircuitPicture]:
-    """Each circuit once, of as many as a page holds; of networks that have any."""
+def circuits(groups: Sequence[Group]) -> tuple[list[CircuitPicture], list[str]]:
+    """Each circuit once, of as many as a page holds; of networks that have any. And in words, what is not drawn."""
     from hqcnn_lab.quantum.circuit import make_circuit
     from hqcnn_lab.quantum.draw import draw_figure, draw_text
 
@@ -64,19 +68,28 @@ def circuits(groups: Sequence[Group]) -> list[CircuitPicture]:
         has_circuits = group.settings.get("model.circuit.n_wires") and group.settings.get("model.kernel") != "classical"
         if has_circuits and None not in wiring.values():
             users.setdefault(tuple(wiring.items()), []).append(group.id)
-    pictures = []
-    for wiring, ids in list(users.items())[:N_CIRCUITS]:
+    pictures, n_large, n_more = [], 0, 0
+    for wiring, ids in users.items():
         try:
-            circuit = make_circuit(**dict(wiring))
+            of = dict(wiring)
+            # A configuration may hold any number, and a layer has a gate on each wire.
+            circuit = make_circuit(**of) if of["n_wires"] * of["n_layers"] <= MOST_GATES else None
+            if circuit is None or len(circuit.gates) > MOST_GATES:
+                n_large += 1
+                continue
+            if len(pictures) == N_CIRCUITS:
+                n_more += 1
+                continue
             buffer = io.BytesIO()
             draw_figure(circuit).savefig(buffer, format="png", dpi=110)
             text = draw_text(circuit)
         except (KeyError, TypeError, ValueError):  # a config may be of another version of the code
             continue
-        parts = dict(wiring)
-        title = f"{parts['ansatz']}, {parts['n_wires']} wires, {parts['n_layers']} layers, encoder {parts['encoder']}"
+        title = f"{of['ansatz']}, {of['n_wires']} wires, {of['n_layers']} layers, encoder {of['encoder']}"
         pictures.append(CircuitPicture(title, ids, _uri(buffer.getvalue(), "png"), text))
-    return pictures
+    notes = [f"Not drawn: {count(n_large, 'circuit')} of more than {MOST_GATES} gates."] * bool(n_large)
+    notes += [f"Drawn are {N_CIRCUITS} circuits of {N_CIRCUITS + n_more}."] * bool(n_more)
+    return pictures, notes
 
 
 class Gallery:
@@ -163,12 +176,17 @@ def _explained(row: Row, test: Predictions, chosen: np.ndarray, data_sets: dict[
 
 def _data_of(folder: Path, data_sets: dict[str, Any]) -> Any:
     """The run's data set, made once for all runs of the same."""
-    import yaml
-
     from hqcnn_lab.build import build
 
-    spec = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["dataset"]
-    spec.pop("seed", None)  # of shuffling
+    run = RunFolder(folder)
+    spec = dict(run.config["dataset"])
+    for name in ("seed", "workers"):  # of shuffling; of that machine
+        spec.pop(name, None)
+    had = sum(run.summary.get(f"images/{part}") or 0 for part in ("train", "val", "test"))
+    if "n_train" in spec and spec["n_train"] + spec["n_test"] != had:  # before as many are made
+        raise ValueError("the data are not those that the run was trained on")
+    if had > MOST_MADE or spec["image_size"] > MOST_SIDE:
+        raise ValueError("the data set is too large to be made again for a report")
     key = repr(sorted((name, value) for name, value in spec.items() if name not in ("augment", "batch_size")))
     if key not in data_sets:
         root = spec.get("root")

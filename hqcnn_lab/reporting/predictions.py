@@ -1,11 +1,12 @@
 """What a run's `predictions.csv` says beyond an accuracy: calibration, ROC, confusion, recall."""
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import rankdata
+
+from hqcnn_lab.plain_files import Unusable, read_table
 
 N_BINS = 10  # of confidence, of equal width
 
@@ -26,20 +27,30 @@ class Predictions:
 
 
 def read_predictions(folder: str | Path) -> Predictions | None:
-    """Of a run folder; None where the file is absent, or not whole."""
+    """Of a run folder; None where the file is absent. Raises `Unusable` where it is no table of predictions."""
     try:
-        with (Path(folder) / "predictions.csv").open(encoding="utf-8", newline="") as file:
-            lines = csv.reader(file)
-            classes = [name.removeprefix("p/") for name in next(lines)[3:]]
-            rows = list(lines)
-        index = {name: i for i, name in enumerate(classes)}
-        probabilities = np.array([row[3 : 3 + len(classes)] for row in rows], dtype=float)
-        labels, predicted = (np.array([index[row[column]] for row in rows]) for column in (1, 2))
-    except (OSError, ValueError, KeyError, IndexError, StopIteration):
+        lines = read_table(Path(folder) / "predictions.csv")
+        _, head = next(lines, (0, []))
+        rows = list(lines)
+    except FileNotFoundError:
         return None
-    if probabilities.ndim != 2 or not len(rows):
-        return None
-    return Predictions([row[0] for row in rows], classes, labels, predicted, probabilities)
+    classes = [name.removeprefix("p/") for name in head[3:]]
+    index = {name: i for i, name in enumerate(classes)}
+    if head[:3] != ["file", "label", "prediction"] or not classes or len(index) < len(classes):
+        raise Unusable("has no header that names file, label, prediction and each class once")
+    if not rows:
+        raise Unusable("holds no prediction")
+    for line, row in rows:
+        if len(row) != len(head) or row[1] not in index or row[2] not in index:
+            raise Unusable(f"has a line that is no prediction ({line})")
+    try:
+        probabilities = np.array([row[3:] for _, row in rows], dtype=float)
+    except ValueError:
+        raise Unusable("has a probability that is no number") from None
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise Unusable("has a probability that is not between 0 and 1")
+    labels, predicted = (np.array([index[row[column]] for _, row in rows]) for column in (1, 2))
+    return Predictions([row[0] for _, row in rows], classes, labels, predicted, probabilities)
 
 
 def confusion(tests: list[Predictions]) -> np.ndarray:

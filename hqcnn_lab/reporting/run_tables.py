@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hqcnn_lab.analysis.runs import Row
 from hqcnn_lab.reporting.groups import Family, Group, differences
+from hqcnn_lab.reporting.problems import Problems
 from hqcnn_lab.reporting.score_tables import Table
 from hqcnn_lab.reporting.scores import SCORE, spread
 from hqcnn_lab.reporting.wording import NONE, listed, mean_std, number, place_of, public
@@ -102,6 +103,15 @@ def lost(rows: Sequence[Row], tops: Sequence[str | Path], group_of: Mapping[str,
         group = group_of[row["folder"]]
         cells = place_of(row, tops), group.name, str(row["seed"]), row["state"], epochs, public(reason) + torn
         table.add(group.id, *cells, mark=row["state"])
+    return table
+
+
+def unusable(problems: Problems, tops: Sequence[str | Path], group_of: Mapping[str, Group]) -> Table:
+    table = Table(["run", "setting", "file", "why it, or a part of it, is left out: it"], n_left=4)
+    for folder, of_one in problems.found.items():
+        group = group_of[folder]
+        for name, why in of_one.items():
+            table.add(group.id, place_of({"folder": folder}, tops), group.name, name, public(why))
     return table
 
 

@@ -7,8 +7,10 @@ import numpy as np
 
 from hqcnn_lab.reporting.groups import Family, Group
 from hqcnn_lab.reporting.predictions import Predictions, auc, calibration_error, recalls
-from hqcnn_lab.reporting.scores import SCORE, Against, level_of, on_images, spread
+from hqcnn_lab.reporting.scores import SCORE, Against, ImageGroups, level_of, on_images, spread
 from hqcnn_lab.reporting.wording import NONE, interval, mean_std, number, p_value
+
+BASELINE = "baseline/nearest_neighbour_accuracy"
 
 
 @dataclass
@@ -32,19 +34,25 @@ class Table:
         self.groups.append(group)
 
 
-def summary(family: Family, reference: Group | None, best: Group | None, tests: Mapping[str, Predictions]) -> Table:
+def summary(
+    family: Family, reference: Group | None, best: Group | None, tests: Mapping[str, Predictions], drawn: ImageGroups
+) -> Table:
     level = level_of(family.results)
     to_level = f"epochs to {level.rpartition('_')[2]} %" if level else "epochs to a level"
     head = ["setting", "seeds", "test %", "95 % over seeds", "95 % over images", "validation %", "training loss"]
     table = Table([*head, to_level, "seconds"])
+    differs = len(baselines(family.groups)) > 1
+    table.head += ["nearest neighbour %"] * differs
     table.caption = (
         "Mean ± standard deviation over the finished seeds. Over seeds: where the mean of other seeds would lie (t). "
         "Over images: where these networks would score on other test images of the kind (bootstrap of whole groups of "
         "copies or patients). Epochs: median of the runs that reached that validation accuracy, with how many did. "
         "Seconds: of training, a run."
     )
+    if differs:
+        table.caption += " Nearest neighbour: the test accuracy of what learns nothing, on each setting's own images."
     for group in family.results:
-        score, images = spread(group.values(SCORE)), on_images(group, tests)
+        score, images = spread(group.values(SCORE)), on_images(group, tests, drawn)
         lost = len({row["seed"] for row in group.runs} - {row["seed"] for row in group.finished})
         marks = ["reference"] * (group is reference) + ["best on validation"] * (group is best)
         table.add(
@@ -58,9 +66,15 @@ def summary(family: Family, reference: Group | None, best: Group | None, tests: 
             mean_std(spread(group.values("train/loss")), 1, 3),
             _reached(group, level),
             mean_std(spread(group.values("seconds/training")), 1, 1),
+            *[mean_std(spread(group.values(BASELINE)))] * differs,
             mark=", ".join(marks),
         )
     return table
+
+
+def baselines(groups: Sequence[Group]) -> list[float]:
+    """The accuracies of a nearest neighbour that finished runs note, each once, the lowest first."""
+    return sorted({round(value, 6) for group in groups for value in group.values(BASELINE)})
 
 
 def _reached(group: Group, level: str | None) -> str:
@@ -108,11 +122,12 @@ def test_notes(reference: Group, against: Sequence[Against]) -> list[str]:
     paired = [one for one in against if one.paired is not None]
     notes = []
     if paired:
-        n = min(one.paired.n for one in paired)
+        n, most = (pick(one.paired.n for one in paired) for pick in (min, max))
         least = min(len(paired) * 2 / 2**n, 1)
+        fewest = ", the fewest of this table" if n < most else ""
         notes.append(
-            f"With {n} seeds, permutation and Wilcoxon cannot give a p below {2 / 2**n:.3g}, {least:.3g} after Holm "
-            f"over {len(paired)}, whatever the data: there, a large p is no proof of a tie."
+            f"With {n} seeds{fewest}, permutation and Wilcoxon cannot give a p below {2 / 2**n:.3g}, {least:.3g} after "
+            f"Holm over {len(paired)}, whatever the data: there, a large p is no proof of a tie."
         )
     if left := [one.group.name for one in against if one.paired is None]:
         more = f" and {len(left) - 4} more" if len(left) > 4 else ""

@@ -1,6 +1,7 @@
 """The figures of each group, and what they say against the reference."""
 
 import math
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,12 @@ from hqcnn_lab.analysis.comparison import read_groups
 from hqcnn_lab.analysis.paired import PairedComparison, compare_paired
 from hqcnn_lab.reporting.groups import Family, Group
 from hqcnn_lab.reporting.predictions import Predictions
+from hqcnn_lab.reporting.problems import Problems
 
 SCORE = "test/accuracy"
+
+ImageGroups = dict[str, np.ndarray | None]
+"""By a group's id, which of its test images are drawn together `[n_images]`; None: each alone."""
 
 
 @dataclass(frozen=True)
@@ -78,23 +83,34 @@ def level_of(groups: Sequence[Group]) -> str | None:
     """`convergence/epochs_to_<level>` of the highest level that half of the finished runs reached, or the lowest."""
     runs = [row for group in groups for row in group.finished]
     keys = sorted(
-        {key for row in runs for key in row if key.startswith("convergence/epochs_to_")},
+        {key for row in runs for key in row if re.fullmatch(r"convergence/epochs_to_\d+(\.\d+)?", key)},
         key=lambda key: float(key.rpartition("_")[2]),
     )
     reached = [key for key in keys if 2 * sum(row.get(key) is not None for row in runs) >= len(runs)]
     return reached[-1] if reached else keys[0] if keys else None
 
 
-def on_images(group: Group, tests: Mapping[str, Predictions]) -> BootstrapInterval | None:
+def image_groups_of(family: Family, tests: Mapping[str, Predictions], problems: Problems) -> ImageGroups:
+    """Of each result of which it is known."""
+    known: ImageGroups = {}
+    for group in family.results:
+        folder = group.finished[0]["folder"] if group.finished else None
+        if folder in tests:
+            with problems.noted(folder, "split_manifest.csv"):
+                known[group.id] = read_groups(folder, tests[folder].files)
+    return known
+
+
+def on_images(group: Group, tests: Mapping[str, Predictions], drawn: ImageGroups) -> BootstrapInterval | None:
     """How far other test images could move the group's mean accuracy."""
     try:
         _, right = _correct(group, tests)
-        return bootstrap_accuracy(right, _image_groups(group, tests))
-    except (OSError, KeyError, ValueError):
+        return bootstrap_accuracy(right, drawn[group.id])
+    except (KeyError, ValueError):
         return None
 
 
-def compare(family: Family, reference: Group, tests: Mapping[str, Predictions]) -> list[Against]:
+def compare(family: Family, reference: Group, tests: Mapping[str, Predictions], drawn: ImageGroups) -> list[Against]:
     """Every other result of the family against the reference, with Holm over all that could be paired."""
     mine = {row["seed"]: row[SCORE] for row in reference.finished if _is_score(row.get(SCORE))}
     paired: dict[str, PairedComparison] = {}
@@ -113,7 +129,7 @@ def compare(family: Family, reference: Group, tests: Mapping[str, Predictions]) 
             group,
             paired.get(group.id),
             *(adjusted[test].get(group.id, math.nan) for test in ("p_t", "p_wilcoxon", "p_permutation")),
-            _difference_on_images(group, reference, tests),
+            _difference_on_images(group, reference, tests, drawn),
         )
         for group in others
     ]
@@ -133,18 +149,13 @@ def _correct(group: Group, tests: Mapping[str, Predictions]) -> tuple[list[str],
     return read[0].files, np.stack([test.correct for test in read])
 
 
-def _image_groups(group: Group, tests: Mapping[str, Predictions]) -> np.ndarray | None:
-    folder = group.finished[0]["folder"]
-    return read_groups(folder, tests[folder].files)
-
-
 def _difference_on_images(
-    group: Group, reference: Group, tests: Mapping[str, Predictions]
+    group: Group, reference: Group, tests: Mapping[str, Predictions], drawn: ImageGroups
 ) -> BootstrapDifference | None:
     try:
         (files, right), (known, expected) = _correct(group, tests), _correct(reference, tests)
         if files != known:
             return None
-        return bootstrap_difference(right, expected, _image_groups(reference, tests))
-    except (OSError, KeyError, ValueError):
+        return bootstrap_difference(right, expected, drawn[reference.id])
+    except (KeyError, ValueError):
         return None

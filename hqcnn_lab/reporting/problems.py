@@ -1,0 +1,27 @@
+"""Files that a report could not use: whose, which, and why."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hqcnn_lab.analysis.runs import Row
+
+
+class Problems:
+    """`found`: by folder and file, one line each; those that came with the rows, and those that are met later on."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.found: dict[str, dict[str, str]] = {}
+        for row in rows:
+            for name, line in zip(row["torn"], row["problems"], strict=True):
+                self.found.setdefault(row["folder"], {})[name] = line.removeprefix(f"{name} ")
+
+    @contextmanager
+    def noted(self, folder: str, name: str) -> Iterator[None]:
+        """Go on after what is read here, of a file `name` in a run's `folder`, was not there or not to be used."""
+        try:
+            yield
+        except FileNotFoundError:
+            pass
+        except ValueError as error:
+            self.found.setdefault(folder, {})[name] = str(error).removeprefix(f"{Path(folder) / name} ")

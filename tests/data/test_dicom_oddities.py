@@ -52,6 +52,8 @@ def item(content: bytes, length: int | None = None) -> bytes:
     return struct.pack("<HHI", 0xFFFE, 0xE000, len(content) if length is None else length) + content
 
 
+HIGH_BIT = 0x00280102  # which pydicom does not look at
+FUZZED = SOUND.keys() - {HIGH_BIT}
 VRS = [b"US", b"SS", b"UL", b"IS", b"DS", b"CS", b"LO", b"UN", b"OW", b"SQ", b"FD", b"??"]
 ITEM_END, SEQUENCE_END = struct.pack("<HHI", 0xFFFE, 0xE00D, 0), struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
 
@@ -250,14 +252,14 @@ def test_odd_files_are_read_as_pydicom_reads_them() -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(
-    st.lists(st.tuples(st.sampled_from(sorted(SOUND)), st.sampled_from(VRS), st.binary(max_size=12)), max_size=3),
+    st.lists(st.tuples(st.sampled_from(sorted(FUZZED)), st.sampled_from(VRS), st.binary(max_size=12)), max_size=3),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=3),
     st.booleans(),
 )
 def test_any_file_is_read_as_pydicom_reads_it_or_gets_a_plain_reason(
     values: list[tuple[int, bytes, bytes]], flips: list[tuple[int, int]], explicit: bool
 ) -> None:
-    damaged = bytearray(file({tag: (vr, value) for tag, vr, value in values}, explicit=explicit))
+    damaged = bytearray(file({HIGH_BIT: None} | {tag: (vr, value) for tag, vr, value in values}, explicit=explicit))
     for at, byte in flips:
         damaged[132 + at % (len(damaged) - 132)] = byte
     content = bytes(damaged)

@@ -107,6 +107,10 @@ def check_folders(overrides: Sequence[str], multirun: bool) -> None:
         check(own, select(whole, own))
         if "paths.output_dir" in given and not multirun:
             check("paths.output_dir", config.paths.output_dir)
+        for key in flat_keys(config):
+            path = select(config, key) if key.endswith((".dirpath", ".save_dir", ".default_root_dir")) else None
+            if path is not None and not str(path).startswith(str(config.paths.output_dir)):
+                check_folder(key, path)
 
 
 @contextmanager
@@ -149,15 +153,19 @@ def _parsed(line: str, multirun: bool) -> Any:
 
 
 def _quoting(line: str) -> str:
-    """How to type a value that is to be taken as it stands, quoted for Hydra and for the shell."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
     key, is_pair, text = line.partition("=")
     if not (is_pair and re.fullmatch(r"\+{0,2}[\w./@-]+", key)):
         return "a value with , = or a space in it goes in quotes: \"key='a value'\""
-    text = str(Path(text).expanduser()) if text.startswith("~/") else text
-    plain = f"{key}={text}" if re.fullmatch(r"[\w./-]+", text, re.ASCII) else None
-    return f"for this very text: {shlex.quote(plain or f'{key}={QuotedString(text, Quote.double).with_quotes()}')}"
+    return f"for this very text: {as_argument(key, str(Path(text).expanduser()) if text.startswith('~/') else text)}"
+
+
+def as_argument(key: str, text: str) -> str:
+    """What to type for a text that is to be taken as it stands, quoted for Hydra and for the shell."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    if re.fullmatch(r"[\w./-]*/[\w./-]+", text, re.ASCII):
+        return f"{key}={text}"
+    return shlex.quote(f"{key}={QuotedString(text, Quote.double).with_quotes()}")
 
 
 def _check_hydra(config: DictConfig) -> None:

@@ -14,7 +14,7 @@ MAX_PART, MAX_PATH = 255, 3800  # bytes; Linux takes 4096, and what is in the fo
 
 PATHS = (
     *("ckpt_path", "dataset.root", "dataset.manifest", "dataset.clinical", "model.weights", "run", "input", "out"),
-    *("tcia", "paths.runs_dir", "paths.sweeps_dir", "paths.output_dir", "paths.cache_dir", "trainer.default_root_dir"),
+    *("tcia", "paths.runs_dir", "paths.sweeps_dir", "paths.cache_dir"),
 )
 # What is to be W&B's: the key, how many characters it takes, and which it does not take.
 _WANDB = (
@@ -31,7 +31,9 @@ _WANDB = (
 def check_name(key: str, name: Any) -> None:
     """Raise `ConfigError` for a name that is not that of one folder, or that others would not know as a run's."""
     text, wrong = str(name), ""
-    if not text:
+    if name is None or isinstance(name, bool):
+        wrong = "must be text"
+    elif not text:
         wrong = "is empty"
     elif not text.isprintable():
         wrong = "has a line break or another character that cannot be seen"

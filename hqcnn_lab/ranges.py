@@ -62,7 +62,7 @@ _COUNTS_OR_ONE = Rule(
 # Everything that Lightning's Trainer takes, so that what it would refuse is refused before it is built.
 TRAINER: dict[str, Rule] = {
     "_target_": _one_of(("lightning.pytorch.Trainer",)),
-    "accelerator": _one_of(("auto", "cpu", "gpu", "cuda", "mps", "tpu")),
+    "accelerator": _one_of(("auto", "cpu", "gpu", "cuda", "mps")),
     "devices": Rule(
         lambda x: x >= 1 if isinstance(x, int) else not isinstance(x, str) and len(x) > 0,
         "how many devices, at least 1, or a list of their numbers",

@@ -1,5 +1,6 @@
 """What a configuration may say: ranges, circuits that fit, files that are there, checkpoints that can be continued."""
 
+import difflib
 import importlib.util
 import math
 import os
@@ -10,27 +11,34 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
+from hqcnn_lab.combination import check_combination
 from hqcnn_lab.distributed import cores
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.free_text import PATHS, check_name, check_path, check_wandb
 from hqcnn_lab.models import FITTED_LAST, GRADIENT_FREE
 from hqcnn_lab.quantum.limits import MAX_WIRES, bytes_per_sample, check_circuit
 from hqcnn_lab.quantum.noise import Noise, as_noise
-from hqcnn_lab.ranges import RULES
+from hqcnn_lab.ranges import RULES, TRAINER
 
 _BYTES_A_PIXEL = 10  # float32 as drawn and as put together, float16 as kept
 
 
 def check(config: DictConfig, in_sweep: bool = False) -> None:
     """Raise `ConfigError` for the first value of a composed config that cannot work: ranges, wires, files."""
+    for variable in os.environ:
+        if variable.startswith("PL_TRAINER_") and os.environ[variable]:
+            key = f"trainer.{variable.removeprefix('PL_TRAINER_').lower()}"
+            raise ConfigError(f"{variable} is set in the environment, where no record would tell of it; give {key}=…")
     check_values(config)
-    if (name := select(config, "name")) is not None:
+    name, refers = select(config, "name"), OmegaConf.is_interpolation(config, "name")
+    if name is not None or not refers:  # to Hydra's choices, without Hydra to nothing
         check_name("name", name)
     _check_processes(config, in_sweep)
     _check_stages(config)
     _check_learning(config)
     if config.model.get("circuit") is not None:
         _check_circuit(config)
+    check_combination(config)
     _check_device(config.trainer.accelerator)
     _check_loggers(config, in_sweep)
     check_dataset(config.dataset)
@@ -62,6 +70,10 @@ def _check_processes(config: DictConfig, in_sweep: bool) -> None:
 def _check_stages(config: DictConfig) -> None:
     """Whether there will be what is to be scored at the end."""
     trainer = config.trainer
+    if unknown := [key for key in trainer if key not in TRAINER]:
+        near = difflib.get_close_matches(unknown[0], TRAINER, n=1)
+        hint = f"did you mean trainer.{near[0]}?" if near else "lightning.ai/docs lists what it takes"
+        raise ConfigError(f"trainer.{unknown[0]}: Lightning's Trainer takes no such argument; {hint}")
     best = config.test_checkpoint == "best"
     if best and not config.callbacks.get("best_checkpoint"):
         raise ConfigError(
@@ -220,6 +232,11 @@ def _check_device(accelerator: str) -> None:
 
         if not torch.cuda.is_available():
             raise ConfigError(f"trainer.accelerator={accelerator}: torch finds no GPU here; use trainer=default")
+    if accelerator == "mps":
+        import torch
+
+        if not torch.backends.mps.is_available():
+            raise ConfigError("trainer.accelerator=mps: torch finds no Apple GPU here; use trainer=default")
 
 
 def slow_precision(config: DictConfig) -> str | None:

@@ -93,10 +93,12 @@ def print_result(summary: dict[str, Any], folder: Path) -> None:
         "test AUROC": "–" if math.isnan(summary["test/auroc"]) else f"{summary['test/auroc']:.4f}",
         "validation accuracy": f"{100 * summary.get('val/accuracy', float('nan')):.2f} %",
         "parameters": f"{summary['params/classical']:,} classical, {summary['params/quantum']:,} quantum",
-        "training": f"{summary['epochs']} epochs, {summary['seconds/epoch']:.1f} s each"
-        if "seconds/epoch" in summary
-        else f"{summary['seconds/training']:.1f} s",
+        "training": f"{summary['epochs']} epochs",
     }
+    if "seconds/epoch" in summary:
+        rows["training"] += f", {summary['seconds/epoch']:.1f} s each"
+    elif "seconds/training" in summary:  # in neither where callbacks.convergence is left out
+        rows["training"] = f"{summary['seconds/training']:.1f} s"
     for part in ("test", "val"):
         if missing := summary.get(f"{part}/absent"):
             rows[f"not in {part}"] = f"{', '.join(missing)}: F1, AUROC and recall are over the other classes"

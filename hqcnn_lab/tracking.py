@@ -48,7 +48,11 @@ def _labels(config: dict[str, Any], split: str, spec: dict[str, Any]) -> dict[st
         for part in ("dataset", "model", "optim")
     ]
     tags = list(dict.fromkeys([*parts, split, *spec.get("tags", [])]))
-    return {"group": spec.get("group") or "_".join(parts), "tags": tags}
+    return {
+        "group": spec.get("group") or "_".join(parts),
+        "tags": tags,
+        "name": str(spec.get("name") or config["name"]),
+    }
 
 
 def _start_wandb(spec: dict[str, Any], config: dict[str, Any]) -> "Logger":

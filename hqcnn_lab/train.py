@@ -1,13 +1,13 @@
 """Train and test one model, or a sweep of them: `python -m hqcnn_lab.train --help`."""
 
 import os
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose_sweep
+from hqcnn_lab.arguments import check_arguments
+from hqcnn_lab.config import CONFIG_DIR, as_argument, check_command_line, check_folders, compose_sweep
 from hqcnn_lab.distributed import follow, is_follower
-from hqcnn_lab.rules import ConfigError, check, first_line, slow_precision
+from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.interpolation import check_interpolations
+from hqcnn_lab.rules import check, slow_precision
 
 
 def main() -> None:
@@ -29,8 +32,17 @@ def main() -> None:
     foreign_config = arguments.config_path or arguments.config_name or arguments.config_dir
     if not asks_for_help and not foreign_config:
         try:
-            rules = partial(check, in_sweep=arguments.multirun)
-            check_command_line(arguments.overrides, arguments.multirun, check=rules)
+            jobs: list[dict[str, Any]] = []
+
+            def look(config: DictConfig) -> None:
+                check(config, in_sweep=arguments.multirun)
+                jobs.append(OmegaConf.to_container(config, resolve=True))
+
+            check_command_line(arguments.overrides, arguments.multirun, check=look)
+            if not arguments.cfg and not is_follower():
+                check_folders(arguments.overrides, arguments.multirun)
+                for job in jobs:
+                    check_arguments(job)
         except ConfigError as error:
             sys.exit(f"error: {error}")
     # A job that is told to end says so in its status and its exit code; Lightning's own handler would exit with 0.
@@ -55,30 +67,60 @@ def _sweep(overrides: list[str], start: Callable[[], None]) -> None:
 
 
 def _job(config: DictConfig) -> float | None:
-    """`train`, with the failures that have a plain reason said in one line; their tracebacks are in `status.json`."""
+    """`train`, with what ends it said in one line; tracebacks are in `status.json`."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from hqcnn_lab.multirun import run_job
 
         return run_job(config)
+    try:
+        from hqcnn_lab.resume import continue_run
+
+        if config.resume and not is_follower() and not continue_run(config, config.paths.runs_dir):
+            return None
+        return train(config)
+    except SystemExit as end:
+        if end.code in (128 + signal.SIGINT, 128 + signal.SIGTERM) and not is_follower():
+            print(f"interrupted; {_how_to_go_on(config)}", flush=True)
+        raise
+    except Exception as error:
+        if (reason := _reason(error, Path(config.paths.output_dir))) is None:
+            raise
+        sys.exit(f"error: {config.name}: {reason}")
+    finally:
+        for folder in (config.paths.output_dir, HydraConfig.get().runtime.output_dir):
+            with suppress(OSError):
+                Path(folder).rmdir()  # Hydra has made it, and nothing has come into it
+
+
+def _how_to_go_on(config: DictConfig) -> str:
+    folder = Path(config.paths.output_dir).absolute()
+    ours = ("resume", "ckpt_path", "hydra.run.dir", "paths.output_dir")
+    words = [shlex.quote(word) for word in sys.argv[1:] if word.lstrip("+").partition("=")[0] not in ours]
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    if folder.parent == Path(config.paths.runs_dir).absolute():
+        words.append("resume=auto")
+    elif checkpoint.exists():
+        words.append(as_argument("ckpt_path", str(checkpoint)))
+    else:
+        return "nothing is lost yet, the same command starts anew"
+    return f"to go on: python -m hqcnn_lab.train {' '.join(words)}"
+
+
+def _reason(error: Exception, folder: Path) -> str | None:
+    """What to say of it in a line; None where its traceback would be lost by that."""
     from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
     from hqcnn_lab.build import BuildError
     from hqcnn_lab.data.cache import CacheError
     from hqcnn_lab.data.datamodule import UnusableData
     from hqcnn_lab.models.classifier import TrainingDiverged
-    from hqcnn_lab.resume import continue_run
 
-    try:
-        if config.resume and not is_follower() and not continue_run(config, config.paths.runs_dir):
-            with suppress(OSError):
-                Path(config.paths.output_dir).rmdir()  # Hydra has made it, and it stays empty
-            return None
-        return train(config)
-    except (
-        *(BuildError, CacheError, ConfigError, UnusableData),
-        *(MisconfigurationException, OSError, TrainingDiverged),
-    ) as error:
-        sys.exit(f"error: {config.name}: {first_line(error)}")
+    plain = (BuildError, CacheError, ConfigError, UnusableData, MisconfigurationException, OSError, TrainingDiverged)
+    if isinstance(error, plain):
+        return first_line(error)
+    if is_follower() or not (folder / "status.json").exists():
+        return None
+    return f"{type(error).__name__}: {first_line(error)[:300]}; where it arose is in {folder}/status.json"
 
 
 def train(config: DictConfig) -> float | None:
@@ -100,7 +142,9 @@ def train(config: DictConfig) -> float | None:
         record = RunRecord(config.paths.output_dir)
     failed = True
     try:
+        check_interpolations(config)
         check(config)
+        check_arguments(OmegaConf.to_container(config, resolve=True))
         record.describe(config)
         pl.seed_everything(config.seed, workers=True, verbose=False)
         summary = _fit_and_test(config, record)
@@ -216,8 +260,8 @@ def _quiet_libraries() -> None:
     # W&B's farewell and crash reports; what a user set stays.
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    # Hydra handles the root logger: Lightning's own handler would print every line twice.
-    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib"):
+    # Hydra handles the root logger: Lightning's own handler would print every line twice. (Alembic comes with MONAI.)
+    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib", "alembic"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).setLevel(logging.WARNING)
     # Batches are one indexing call on an array in memory; worker processes would only copy them.

@@ -1,12 +1,11 @@
 """The command line of an entry point that takes `key=value` and sweeps nothing."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from omegaconf import OmegaConf
-
-from hqcnn_lab.config import CONFIG_DIR, compose
+from hqcnn_lab.config import CONFIG_DIR
+from hqcnn_lab.rules import ConfigError
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -22,16 +21,37 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(1, f"error: {message} (--help lists what there is)\n")
 
 
-def read_overrides(module: str, name: str, description: str, argv: Sequence[str] | None = None) -> list[str]:
+def read_overrides(
+    module: str, name: str, description: str, argv: Sequence[str] | None = None, unused: Sequence[str] = ()
+) -> list[str]:
     """The `key=value` of `python -m <module>`; its `--help` is `description` and what `conf/<name>.yaml` has.
 
-    What the keys are worth is for `config.check_command_line` to say.
+    What the keys are worth is for `config.check_command_line` to say; `unused` as in `check_used`.
     """
     parser = CommandParser(module, description)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="every key, with its default:")
-    text = (CONFIG_DIR / f"{name}.yaml").read_text(encoding="utf-8")
-    if "\ndefaults:" in text:  # of several files; their comments are lost
-        parser.epilog = OmegaConf.to_yaml(compose([], name))
-    else:
-        parser.epilog = text.partition("\n")[2].strip()  # the first line says what the file is
+    parser.epilog = "\n".join(_lines_of(name, unused))
     return parser.parse_args(argv).overrides
+
+
+def check_used(overrides: Sequence[str], unused: Sequence[str]) -> None:
+    """Raise `ConfigError` for a key that would be passed over: one of `unused`, or below one."""
+    for line in overrides:
+        key = line.lstrip("+~").partition("=")[0]
+        if any(key == name or key.startswith(f"{name}.") for name in unused):
+            raise ConfigError(f"{line}: nothing here depends on {key}; leave it out")
+
+
+def _lines_of(name: str, unused: Sequence[str]) -> Iterator[str]:
+    """The keys of a file of `conf/`, with its comments, then those of the groups that it chooses from."""
+    text = (CONFIG_DIR / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[2]  # the first says what it is
+    groups, keys = text.split("\n\n", 1) if text.startswith("defaults:") else ("", text)
+    yield keys.strip()
+    for line in groups.splitlines()[1:]:
+        group, _, choice = line.strip("- ").partition(": ")
+        if choice.startswith("null"):
+            yield f"{group}: {choice}"
+        elif choice:
+            yield f"{group}: {choice}"
+            of_group = (CONFIG_DIR / group / f"{choice.split()[0]}.yaml").read_text(encoding="utf-8").splitlines()[1:]
+            yield from (f"  {key}" for key in of_group if f"{group}.{key.partition(':')[0]}" not in unused)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.command import read_overrides
+from hqcnn_lab.command import check_used, read_overrides
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.find_run import find_run, load
+from hqcnn_lab.new_path import check_new, free_name, holds_something
 from hqcnn_lab.rules import ConfigError, check_dataset, check_values, first_line
 
 if TYPE_CHECKING:
     from hqcnn_lab.data import ImageDataModule
+    from hqcnn_lab.data.manifest import Row
     from hqcnn_lab.trained import TrainedModel
 
 DESCRIPTION = """\
@@ -24,7 +27,7 @@ intervals, scores by class, calibration before and with a temperature that is fi
 left under noise, blur and rotation. Writes evaluation.json and figures into a new folder. What each says:
 docs/predict.md.
 
-  python -m hqcnn_lab.evaluate run=runs/…
+  python -m hqcnn_lab.evaluate run=latest                                          the newest run that has finished
   python -m hqcnn_lab.evaluate run=runs/… checkpoint=best out=scores
   python -m hqcnn_lab.evaluate run=runs/… dataset.root=/data/brain                 its data set has moved
   python -m hqcnn_lab.evaluate run=runs/… dataset=kaggle dataset.root=/data/other  another data set's test part
@@ -32,6 +35,9 @@ docs/predict.md.
 
 # Of a run's own data set these are this machine's, and no part of which images are tested.
 _LOCAL = ("_target_", "augment", "cache_dir", "seed", "workers")
+# Keys of the groups that only training has a use for.
+_UNUSED = ("dataset.augment", "dataset.balance", "dataset.batch_size", "dataset.seed")
+_UNUSED += ("paths.output_dir", "paths.sweeps_dir")
 
 
 class EvaluateError(ValueError):
@@ -40,7 +46,7 @@ class EvaluateError(ValueError):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Score what the command line asks for; a wrong one is answered in one line, with exit status 1."""
-    overrides = read_overrides("hqcnn_lab.evaluate", "evaluate", DESCRIPTION, argv)
+    overrides = read_overrides("hqcnn_lab.evaluate", "evaluate", DESCRIPTION, argv, _UNUSED)
     try:
         evaluate(overrides)
     except KeyboardInterrupt:
@@ -51,12 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def evaluate(overrides: list[str]) -> dict[str, Any]:
     """Do what `key=value` overrides of `conf/evaluate.yaml` say; return what `evaluation.json` holds."""
+    check_used(overrides, _UNUSED)
     # Which keys dataset has, the run decides: so everything else is looked over first.
     about_data = [line for line in overrides if line.lstrip("+~").startswith(("dataset=", "dataset."))]
     rest = [line for line in overrides if line not in about_data]
     check_command_line(rest, multirun=False, name="evaluate", check=_check)
     config = compose(rest, "evaluate")
-    trained = _load(config)
+    trained = load(config)
     chosen = next((line.partition("=")[2] for line in about_data if line.startswith("dataset=")), None)
     choice = chosen or _choice_of(trained)
     config = _with_dataset(overrides, about_data, trained, None if chosen else choice)
@@ -65,25 +72,16 @@ def evaluate(overrides: list[str]) -> dict[str, Any]:
     if not chosen:
         _require_same_images(trained, data, choice)
     result = {"dataset": choice} | _score(config, trained, data)
-    _write(out, result)
     _print(result)
-    print(f"written to {out}", flush=True)
+    print(f"written to {_write(out, result)}", flush=True)
     return result
 
 
 def _check(config: DictConfig) -> None:
     check_values(config)
-    if not config.run:
-        raise ConfigError("run: not set; give a run folder, or a checkpoint file")
-
-
-def _load(config: DictConfig) -> "TrainedModel":
-    from hqcnn_lab.trained import UnusableRun, load_run
-
-    try:
-        return load_run(config.run, config.checkpoint)
-    except UnusableRun as error:
-        raise EvaluateError(f"run={config.run}: {error}") from None
+    find_run(config)
+    if config.out is not None:
+        check_new(Path(config.out).expanduser(), holds_something)
 
 
 def _choice_of(trained: "TrainedModel") -> str:
@@ -117,12 +115,13 @@ def _with_dataset(overrides: list[str], about_data: list[str], trained: "Trained
 
 
 def _out(config: DictConfig, trained: "TrainedModel", choice: str) -> Path:
-    if config.out is None and trained.folder is None:
+    """A folder of its own, or `config.out`, which `_check` has looked at."""
+    if config.out is not None:
+        return Path(config.out).expanduser()
+    if trained.folder is None:
         raise ConfigError("out=null: the checkpoint lies in no run folder; give a new folder, out=…")
-    name = f"evaluation-{choice}-{trained.checkpoint.stem}"
-    out = trained.folder / name if config.out is None else Path(config.out).expanduser()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"out={out}: is there already and not empty; nothing is ever overwritten, give another out=…")
+    out = free_name(trained.folder / f"evaluation-{choice}-{trained.checkpoint.stem}", holds_something)
+    check_new(out, holds_something)
     return out
 
 
@@ -148,17 +147,25 @@ def _open(config: DictConfig, trained: "TrainedModel", choice: str) -> "ImageDat
 def _require_same_images(trained: "TrainedModel", data: "ImageDataModule", choice: str) -> None:
     from hqcnn_lab.data.manifest import manifest_hash
 
-    manifest = _manifest(trained)
-    if manifest is not None and manifest_hash(manifest) != manifest_hash(data.manifest_text()):
+    rows = _manifest(trained)
+    if rows is not None and manifest_hash(rows) != manifest_hash(data.manifest_text()):
         raise EvaluateError(
             f"dataset={choice}: its images or their split are not those of the run's split_manifest.csv; "
             f"to score others, name them: dataset={choice} and its keys"
         )
 
 
-def _manifest(trained: "TrainedModel") -> str | None:
+def _manifest(trained: "TrainedModel") -> "list[Row] | None":
+    """What the run was trained and tested on; None where that is not known."""
+    from hqcnn_lab.data.manifest import read_manifest
+
     path = None if trained.folder is None else trained.folder / "split_manifest.csv"
-    return path.read_text(encoding="utf-8") if path is not None and path.is_file() else None
+    if path is None or not path.is_file():
+        return None
+    try:
+        return read_manifest(path)
+    except ValueError as error:
+        raise EvaluateError(first_line(error)) from None
 
 
 def _score(config: DictConfig, trained: "TrainedModel", data: "ImageDataModule") -> dict[str, Any]:
@@ -201,14 +208,9 @@ def _score(config: DictConfig, trained: "TrainedModel", data: "ImageDataModule")
 def _leak(trained: "TrainedModel", data: "ImageDataModule") -> str | None:
     """In one line, how far the run's training or validation saw these test images; None where it did not."""
     from hqcnn_lab.data.duplicates import has_twin
-    from hqcnn_lab.data.manifest import read_manifest
 
-    if _manifest(trained) is None:
+    if (rows := _manifest(trained)) is None:
         return "not known what the network was trained on: no split_manifest.csv"
-    try:
-        rows = read_manifest(trained.folder / "split_manifest.csv")
-    except ValueError as error:
-        raise EvaluateError(first_line(error)) from None
     test, trained_on = data.split.test, {(row.content, row.frame) for row in rows if row.split != "test"}
     seen = np.array([key in trained_on for key in zip(data.contents, data.frames, strict=True)])
     reasons = []
@@ -223,7 +225,8 @@ def _leak(trained: "TrainedModel", data: "ImageDataModule") -> str | None:
     return ", ".join(reasons) or None
 
 
-def _write(out: Path, result: dict[str, Any]) -> None:
+def _write(out: Path, result: dict[str, Any]) -> Path:
+    """Write all into a folder that appears once it is whole; returns it."""
     from hqcnn_lab.analysis.evaluation_figures import reliability_figure, robustness_figure
 
     part = out.with_name(f"{out.name}.part")
@@ -236,9 +239,8 @@ def _write(out: Path, result: dict[str, Any]) -> None:
     if curves:
         most = max(map(sum, result["test/confusion_matrix"])) / result["images/test"]
         robustness_figure(curves, most).savefig(part / "robustness.png", dpi=120)
-    if out.exists():
-        out.rmdir()  # empty, or it would have been refused
-    part.rename(out)
+    part.rename(out)  # over an empty folder, too
+    return out
 
 
 def _print(result: dict[str, Any]) -> None:

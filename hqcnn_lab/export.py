@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from hqcnn_lab.command import read_overrides
+from hqcnn_lab.command import check_used, read_overrides
 from hqcnn_lab.config import check_command_line, compose
+from hqcnn_lab.find_run import UNUSED, find_run, load
+from hqcnn_lab.new_path import check_new, free_name
 from hqcnn_lab.rules import ConfigError, check_values, first_line
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ to logits [batch, classes], in float32, for batches of every size. Its circuits 
 matrices. The file appears only after onnxruntime gave the same logits as the original, to 1e-4. Classes, side and how
 an image is prepared are in its metadata: docs/predict.md.
 
+  python -m hqcnn_lab.export run=latest                  the newest run that has finished; to <its name>.onnx
   python -m hqcnn_lab.export run=runs/… out=model.onnx
 """
 
@@ -35,8 +38,9 @@ class ExportError(ValueError):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Export what the command line asks for; a wrong one is answered in one line, with exit status 1."""
-    overrides = read_overrides("hqcnn_lab.export", "export_model", DESCRIPTION, argv)
+    overrides = read_overrides("hqcnn_lab.export", "export_model", DESCRIPTION, argv, UNUSED)
     try:
+        check_used(overrides, UNUSED)
         check_command_line(overrides, multirun=False, name="export_model", check=_check)
         _export(compose(overrides, "export_model"))
     except KeyboardInterrupt:
@@ -47,24 +51,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check(config: DictConfig) -> None:
     check_values(config)
-    if not config.run:
-        raise ConfigError("run: not set; give a run folder, or a checkpoint file")
-    if config.out is None or Path(config.out).suffix != ".onnx":
-        raise ConfigError(f"out={config.out}: must be a new file that ends in .onnx")
-    if Path(config.out).expanduser().exists():
-        raise ConfigError(f"out={config.out}: is there already, and nothing is ever overwritten")
+    find_run(config)
+    if config.out is not None:
+        if Path(config.out).suffix != ".onnx":
+            raise ConfigError(f"out={config.out}: must be a new file that ends in .onnx")
+        check_new(Path(config.out).expanduser())
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise ConfigError(f'out={config.out}: needs {", ".join(missing)}; pip install "hqcnn-lab[export]"')
+        raise ConfigError(f'an export needs {", ".join(missing)}; pip install "hqcnn-lab[export]"')
 
 
 def _export(config: DictConfig) -> None:
-    from hqcnn_lab.trained import UnusableRun, load_run
-
-    try:
-        trained = load_run(config.run, config.checkpoint)
-    except UnusableRun as error:
-        raise ExportError(f"run={config.run}: {error}") from None
-    out = Path(config.out).expanduser()
+    trained = load(config)
+    name = (trained.folder or trained.checkpoint).resolve().name.removesuffix(".ckpt")
+    out = free_name(Path(f"{name}.onnx")) if config.out is None else Path(config.out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(f"{out.name}.part")
     try:

@@ -60,7 +60,11 @@ def test_a_run_is_scored_as_it_was_by_its_test(
     low, high = result["test/accuracy_wilson"]
     assert low < result["test/accuracy"] < high
     assert f"{100 * result['test/accuracy']:.2f} %" in capsys.readouterr().out
-    assert "is there already and not empty" in refused(f"run={run}", cache_of(trained_run))
+    # Regression: a second time was refused.
+    again = evaluate([f"run={run}", cache_of(trained_run), FEW])
+    assert again["test/accuracy"] == result["test/accuracy"]
+    assert (run / "evaluation-kaggle-last-2/evaluation.json").is_file()
+    assert f"; out={out}-3 is free" in refused(f"run={run}", f"out={out}")
 
 
 def test_the_best_checkpoint_is_scored_from_another_place(trained_run: Path, run: Path, tmp_path: Path) -> None:
@@ -120,6 +124,8 @@ def test_wrong_commands_are_refused_in_one_line(run: Path, tmp_path: Path) -> No
     assert "there is no such key" in refused(f"run={run}", "dataset.rot=brain")
     assert "there is no such choice" in refused(f"run={run}", "dataset=brain")
     assert "the network sees 16 pixels" in refused(f"run={run}", *phantom, "dataset.image_size=32")
+    for unused in ("dataset.augment.flip=1", "dataset.batch_size=8", "dataset.balance=loss", "paths.sweeps_dir=x"):
+        assert f"{unused}: nothing here depends on {unused.split('=')[0]}" in refused(f"run={run}", unused)
     assert "each above 0" in refused(f"run={run}", "robustness.blur=[-1.0]")
     planted = OmegaConf.load(run / "config.yaml")
     planted.dataset._target_ = "os.system"

@@ -65,7 +65,20 @@ def test_a_run_is_exported_and_its_test_images_get_the_same_answers(
     images = read_inputs(trained_run.parent / "brain/Testing", 16, by_series=False).images
     [found] = session.run(None, {"images": images[:, None].astype(np.float32)})
     assert np.abs(found - trained.logits(images).numpy()).max() < 1e-4
-    assert "is there already" in refused(f"run={trained_run}", f"out={tmp_path}/new/model.onnx")
+    assert "model-2.onnx is free" in refused(f"run={trained_run}", f"out={tmp_path}/new/model.onnx")
+    assert "paths.output_dir=x: nothing here depends on" in refused(f"run={trained_run}", "paths.output_dir=x")
+
+
+@needs_onnx
+def test_the_newest_run_is_exported_to_a_name_that_is_free(
+    trained_run: Path, cnn_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hqcnn_lab.export.write_onnx", lambda trained, path: shutil.copy(cnn_file, path))
+    monkeypatch.setattr("hqcnn_lab.export.largest_difference", lambda trained, path: 0.0)
+    for _ in range(2):
+        main(["run=latest", f"paths.runs_dir={trained_run.parent}"])
+    assert {path.name for path in tmp_path.iterdir()} == {"run.onnx", "run-2.onnx"}
 
 
 @needs_onnx

@@ -58,13 +58,14 @@ def manifest_text(
     return output.getvalue().encode("utf-8", "backslashreplace").decode()
 
 
-def manifest_hash(text: str) -> str:
+def manifest_hash(table: str | Sequence[Row]) -> str:
     """Return 16 hex digits that name the split: equal where the same images, labelled the same, are in the same parts.
 
+    Of a table that `manifest_text` made, or of the rows that `read_manifest` read, where others may have written it.
     Names, groups and the order of lines are not in it: they differ from one folder layout to another.
     """
-    rows = list(csv.reader(io.StringIO(text, newline="")))[1:]
-    lines = sorted((row.content, row.frame, row.split, row.label) for row in map(Row._make, rows))
+    rows = [*map(Row._make, csv.reader(io.StringIO(table, newline="")))][1:] if isinstance(table, str) else table
+    lines = sorted((row.content, row.frame, row.split, row.label) for row in rows)
     return hashlib.blake2b(repr(lines).encode(), digest_size=8).hexdigest()
 
 

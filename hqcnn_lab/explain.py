@@ -1,53 +1,57 @@
-"""Where a network looks: heat maps over its input images, for one class."""
+"""Where a network looks: heat maps over its input images, for one class.
+
+Both maps ask what an image has that a blurred copy of it has not. No class activation map is among them: in the last
+feature maps a place has seen most of the image, and such a map lights up anywhere (figures: docs/predict.md).
+"""
 
 import torch
 from torch import Tensor, nn
 
+_BLUR = 0.1  # standard deviation of the filter that leaves no tumour, of an image's side
+_BLACK = 0.05  # below it, nothing is blurred
+_GRAIN = 0.04  # standard deviation of the filter that smooths a map: gradients of neighbouring pixels differ by chance
+
 
 class NoGradient(ValueError):
-    """A model whose logits no gradient leads from to a feature map: Grad-CAM has nothing to go by."""
+    """A model whose logits no gradient leads from to the image."""
 
 
-def grad_cam(model: nn.Module, images: Tensor, class_index: int | Tensor, layer: nn.Module | None = None) -> Tensor:
-    """Which regions of a feature map speak for a class: Grad-CAM (Selvaraju et al. 2017, eqs. 1 and 2).
+def integrated_gradients(
+    model: nn.Module, images: Tensor, class_index: int | Tensor, without: Tensor | None = None, n_steps: int = 8
+) -> Tensor:
+    """What each place adds to the log-odds of a class, over an image without it (Sundararajan et al. 2017, eq. 1).
 
-    Use it to see at a glance what a prediction rests on; one forward and one backward pass. As coarse as the feature
-    map is, and scaled image by image, so maps do not tell how certain the network was: `occlusion` does. A map is all 0
-    where nothing in it speaks for the class.
+    Use it to see at a glance what a prediction rests on: `n_steps` forward and backward passes. The log-odds,
+    log p/(1 − p), are what the classes say against each other: a place that speaks for all of them adds nothing. What
+    both images have in common, such as the darkness around the head, does not show, important or not. Not a proof:
+    check a place that surprises by `occlusion`.
 
     Args:
         model: maps images to logits, in eval mode; its parameters get no gradient.
         images: `[B, C, H, W]`.
         class_index: a class, or one for each image, `[B]`.
-        layer: the module inside `model` whose output `[B, K, h, w]` is explained. By default `features` of the network
-            or of an `ImageClassifier`'s: the last classical feature map before the circuits.
+        without: what they are compared with, `[B, C, H, W]`. By default a blurred copy in which black stays black: no
+            tumour is left, and no glow around the head.
+        n_steps: of the way from `without` to `images`, at whose middles gradients are taken.
 
-    Returns `[B, H, W]` in [0, 1], the largest value of each image 1. Raises ValueError for a model in training mode,
-    `NoGradient` for one without `features` where no layer is given, or whose logits do not come of these by gradients.
+    Returns `[B, H, W]`, smoothed; below 0, what speaks against the class. A map sums to the difference that the whole
+    image makes, up to the error of the steps. Raises ValueError for a model in training mode, `NoGradient` for one that
+    decides by something else than gradients lead through.
     """
     _require_eval(model)
-    layer = _feature_layer(model) if layer is None else layer
-    maps: list[Tensor] = []
-
-    def cut(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        maps.append(output.detach().requires_grad_())  # the graph starts here: nothing before it is kept
-        return maps[-1]
-
     # Lightning validates in inference mode, whose tensors know no gradient; a clone made outside does.
     with torch.inference_mode(False), torch.enable_grad():
-        hook = layer.register_forward_hook(cut)
-        try:
-            logits = model(images.clone())
-        finally:
-            hook.remove()
-        if not logits.requires_grad:
-            raise NoGradient(f"{type(model).__name__} decides by no gradient: use occlusion")
-        [gradient] = torch.autograd.grad(_of_class(logits, class_index).sum(), maps[-1])
-    weights = gradient.mean((2, 3), keepdim=True)
-    cam = torch.relu((weights * maps[-1].detach()).sum(1, keepdim=True))
-    cam = nn.functional.interpolate(cam.float(), images.shape[-2:], mode="bilinear", align_corners=False).squeeze(1)
-    largest = cam.amax((1, 2), keepdim=True)
-    return torch.where(largest > 0, cam / largest, 0)
+        images = images.clone()
+        without = _without_detail(images) if without is None else without.clone()
+        total = torch.zeros_like(images)
+        for share in ((torch.arange(n_steps) + 0.5) / n_steps).tolist():
+            between = torch.lerp(without, images, share).requires_grad_()
+            score = _log_odds(model(between).float(), class_index).sum()
+            gradient = torch.autograd.grad(score, between, allow_unused=True)[0] if score.requires_grad else None
+            if gradient is None:
+                raise NoGradient(f"{type(model).__name__} decides by no gradient of the image: use occlusion")
+            total += gradient
+    return _blurred((total / n_steps * (images - without)).sum(1), _GRAIN)
 
 
 @torch.no_grad()
@@ -57,22 +61,23 @@ def occlusion(
     class_index: int | Tensor,
     patch: int = 8,
     stride: int = 4,
-    fill: float = 0.0,
+    without: Tensor | None = None,
     batch_size: int = 256,
 ) -> Tensor:
-    """How far the probability of a class falls when a square is covered (Zeiler and Fergus 2014).
+    """How far the probability of a class falls when a square is taken from another image (Zeiler and Fergus 2014).
 
-    Use it to check `grad_cam`: it asks the network itself and no gradient. Not for a quick look: an image takes as many
-    forward passes as the square has positions. A square that matters only together with another one does not show, nor
-    does one whose covering makes the class more probable.
+    Use it to check `integrated_gradients`: it asks the network itself and no gradient. Not for a quick look: an image
+    takes as many forward passes as the square has positions. A square that matters only together with another one does
+    not show, nor does one without which the class is more probable.
 
     Args:
         model: maps images to logits, in eval mode.
         images: `[B, C, H, W]`.
         class_index: a class, or one for each image, `[B]`.
         patch, stride: side of the square and its step, in pixels; the last step is shorter where it has to be.
-        fill: what covers; 0 is black, the background of an MR slice.
-        batch_size: covered images, of all positions of all images, that run at a time.
+        without: what the square shows instead, `[B, C, H, W]`. By default a blurred copy, as above: a black square in
+            a brain is a thing of its own, which networks have an opinion on.
+        batch_size: changed images, of all positions of all images, that run at a time.
 
     Returns `[B, H, W]` in [0, 1]: the fall, in units of probability, averaged over the squares that cover a pixel.
     Raises ValueError for a model in training mode, and for a square that does not fit or steps over pixels.
@@ -81,14 +86,15 @@ def occlusion(
     height, width = images.shape[-2:]
     if not 1 <= stride <= patch <= min(height, width):
         raise ValueError(f"patch={patch} and stride={stride}: needs 1 ≤ stride ≤ patch ≤ {min(height, width)}")
+    without = _without_detail(images) if without is None else without
     rows, columns = (_covered(side, patch, stride, images.device) for side in (height, width))
     squares = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)  # [P, H, W]
     classes = torch.as_tensor(class_index, device=images.device).expand(len(images))
     probabilities = []
     for index in torch.arange(len(images) * len(squares), device=images.device).split(batch_size):
         image, square = index // len(squares), index % len(squares)
-        covered = images[image].masked_fill(squares[square].unsqueeze(1), fill)
-        probabilities.append(_of_class(model(covered).float().softmax(-1), classes[image]))
+        changed = torch.where(squares[square].unsqueeze(1), without[image], images[image])
+        probabilities.append(_of_class(model(changed).float().softmax(-1), classes[image]))
     whole = _of_class(model(images).float().softmax(-1), classes)
     fall = (whole[:, None] - torch.cat(probabilities).view(len(images), -1)).clamp(min=0)
     weights = squares.flatten(1).to(fall.dtype)
@@ -100,17 +106,29 @@ def _require_eval(model: nn.Module) -> None:
         raise ValueError("the model is in training mode, whose dropout would blur the map: call model.eval() first")
 
 
-def _feature_layer(model: nn.Module) -> nn.Module:
-    layer = getattr(getattr(model, "net", model), "features", None)
-    if not isinstance(layer, nn.Module):
-        raise NoGradient(f"{type(model).__name__} has no features: give the layer whose output is to be explained")
-    return layer
-
-
 def _of_class(scores: Tensor, class_index: int | Tensor) -> Tensor:
     """`[B, n_classes]` → `[B]`."""
     classes = torch.as_tensor(class_index, device=scores.device).expand(len(scores))
     return scores.gather(1, classes.unsqueeze(1)).squeeze(1)
+
+
+def _log_odds(logits: Tensor, class_index: int | Tensor) -> Tensor:
+    """log p/(1 − p) of a class, `[B]`; exact also where p is 1 to all digits."""
+    classes = torch.as_tensor(class_index, device=logits.device).expand(len(logits)).unsqueeze(1)
+    return _of_class(logits, class_index) - logits.scatter(1, classes, -torch.inf).logsumexp(1)
+
+
+def _without_detail(images: Tensor) -> Tensor:
+    return torch.where(images < _BLACK, images, _blurred(images, _BLUR))
+
+
+def _blurred(images: Tensor, share: float) -> Tensor:
+    """By a Gaussian filter whose standard deviation is this share of the side."""
+    from scipy.ndimage import gaussian_filter
+
+    sigma = share * max(images.shape[-2:])
+    sigmas = (*[0] * (images.ndim - 2), sigma, sigma)
+    return torch.from_numpy(gaussian_filter(images.detach().float().cpu().numpy(), sigmas)).to(images)
 
 
 def _covered(side: int, patch: int, stride: int, device: torch.device) -> Tensor:

@@ -3,16 +3,20 @@
 import csv
 import io
 import json
+import os
 import shutil
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from hqcnn_lab.command import read_overrides
+from hqcnn_lab.command import check_used, read_overrides
 from hqcnn_lab.config import check_command_line, compose
+from hqcnn_lab.find_run import UNUSED, find_run, load
+from hqcnn_lab.new_path import check_new, free_name
 from hqcnn_lab.rules import ConfigError, check_values, first_line
 
 if TYPE_CHECKING:
@@ -26,14 +30,15 @@ Classify an image, a DICOM file, or all of a folder, with the network of a run: 
 request where the network looks. Images are read as in training, so a test image gets what the run's predictions.csv
 has for it. Files that cannot be read are named and passed over. Not a diagnosis: docs/predict.md.
 
-  python -m hqcnn_lab.predict run=runs/… input=scan.dcm
+  python -m hqcnn_lab.predict run=latest input=scan.dcm                        the newest run that has finished
   python -m hqcnn_lab.predict run=runs/… input=folder out=answers.csv          or answers.json
-  python -m hqcnn_lab.predict run=runs/… input=scan.png out=answer.json explain=true
+  python -m hqcnn_lab.predict run=runs/… input=scan.png explain=true           pictures in scan_explained/
   python -m hqcnn_lab.predict run=runs/…/checkpoints/best.ckpt input=scan.dcm
 """
 
 N_SHOWN = 40  # images, on the terminal
-EXPLAINED = 32  # images at a time
+EXPLAINED = 8  # images at a time
+PATIENCE = 5  # seconds between two lines that say how far it is
 
 
 class PredictError(ValueError):
@@ -42,8 +47,9 @@ class PredictError(ValueError):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict what the command line asks for; a wrong one is answered in one line, with exit status 1."""
-    overrides = read_overrides("hqcnn_lab.predict", "predict", DESCRIPTION, argv)
+    overrides = read_overrides("hqcnn_lab.predict", "predict", DESCRIPTION, argv, UNUSED)
     try:
+        check_used(overrides, UNUSED)
         check_command_line(overrides, multirun=False, name="predict", check=_check)
         predict(compose(overrides, "predict"))
     except KeyboardInterrupt:
@@ -54,23 +60,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check(config: DictConfig) -> None:
     check_values(config)
-    if not config.run:
-        raise ConfigError("run: not set; give a run folder, or a checkpoint file")
+    find_run(config)
     if not config.input:
         raise ConfigError("input: not set; give an image, a DICOM file, or a folder of them")
-    if config.explain and config.out is None:
-        raise ConfigError("explain=true: the pictures go beside a file; give out=…")
     if config.out is not None:
         out = Path(config.out).expanduser()
         if out.suffix not in (".csv", ".json"):
             raise ConfigError(f"out={config.out}: must be a file that ends in .csv or .json")
-        for path in (out, _pictures(out)) if config.explain else (out,):
-            if path.exists():
-                raise ConfigError(f"out={config.out}: {path.name} is there already, and nothing is ever overwritten")
+        check_new(out, _is_taken if config.explain else os.path.lexists)
 
 
 def _pictures(out: Path) -> Path:
     return out.with_name(f"{out.stem}_explained")
+
+
+def _is_taken(out: Path) -> bool:
+    return os.path.lexists(out) or os.path.lexists(_pictures(out))
 
 
 def predict(config: DictConfig) -> None:
@@ -78,12 +83,8 @@ def predict(config: DictConfig) -> None:
     import torch
 
     from hqcnn_lab.data.inputs import read_inputs
-    from hqcnn_lab.trained import UnusableRun, load_run
 
-    try:
-        trained = load_run(config.run, config.checkpoint)
-    except UnusableRun as error:
-        raise PredictError(f"run={config.run}: {error}") from None
+    trained = load(config)
     try:
         inputs = read_inputs(config.input, trained.image_size, trained.by_series)
     except ValueError as error:
@@ -97,25 +98,27 @@ def predict(config: DictConfig) -> None:
         print(f"skipped {name}: {reason}", file=sys.stderr, flush=True)
     torch.manual_seed(0)  # for circuits with shots or noise
     probabilities = trained.logits(inputs.images).softmax(1)
-    _print(trained, inputs, probabilities)
+    out = None if config.out is None else Path(config.out).expanduser()
+    _print(trained, inputs, probabilities, out)
     brain = trained.is_brain(inputs.images)
     for name, p in zip(inputs.names, [] if brain is None else brain.tolist(), strict=brain is not None):
         if p <= 0.5:
             print(f"{name}: taken for no brain ({100 * p:.0f} % sure of one), so its class means nothing", flush=True)
-    if config.out is None:
-        return
-    out = Path(config.out).expanduser()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    text = _as_json if out.suffix == ".json" else _as_csv
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        text = _as_json if out.suffix == ".json" else _as_csv
+        scratch = out.with_name(f"{out.name}.part")
+        scratch.write_text(text(trained, inputs, probabilities, brain), encoding="utf-8")
+        scratch.replace(out)
+        print(f"written to {out}", flush=True)
     if config.explain:
-        _explain(_pictures(out), trained, inputs, probabilities)
-    scratch = out.with_name(f"{out.name}.part")
-    scratch.write_text(text(trained, inputs, probabilities, brain), encoding="utf-8")
-    scratch.replace(out)
-    print(f"written to {out}" + (f" and {_pictures(out)}" if config.explain else ""))
+        # Without out=, where the user is: what the images lie in may be an archive.
+        folder = free_name(_pictures(out or Path(Path(config.input).expanduser().resolve().name or "input")))
+        _explain(folder, trained, inputs, probabilities)
+        print(f"where it looks: a picture for each image, in {folder}/", flush=True)
 
 
-def _print(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor") -> None:
+def _print(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor", out: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -129,7 +132,8 @@ def _print(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor") -
         table.add_row(Text(name, overflow="fold"), Text(trained.classes[best], style="bold"), *cells)
     Console(width=None if sys.stdout.isatty() else 160).print(table)
     if len(inputs.names) > N_SHOWN:
-        print(f"and {len(inputs.names) - N_SHOWN} images more: out=… keeps them all")
+        where = "out=answers.csv would keep them all" if out is None else f"all are in {out}"
+        print(f"and {len(inputs.names) - N_SHOWN} images more: {where}")
     sys.stdout.flush()
 
 
@@ -162,31 +166,51 @@ def _as_json(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor",
 
 
 def _explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor") -> None:
-    """A picture for each image, of what speaks for the class it is taken for."""
+    """A picture for each image, of what speaks for the class it is taken for; the folder appears once it is whole."""
     import torch
 
     from hqcnn_lab.analysis.heat_maps import heat_map_figure
-    from hqcnn_lab.explain import NoGradient, grad_cam, occlusion
+    from hqcnn_lab.explain import NoGradient, integrated_gradients, occlusion
 
-    scratch = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
+    scratch = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     classes = probabilities.argmax(1)
-    for index in torch.arange(len(classes)).split(EXPLAINED):
-        images = torch.from_numpy(inputs.images[index.numpy()]).float().unsqueeze(1).to(trained.device)
-        chosen = classes[index].to(trained.device)
-        side = max(trained.image_size // 8, 2)  # the square that covers
-        try:
-            cams = grad_cam(trained.net, images, chosen).cpu().numpy()
-        except NoGradient:
-            cams = [None] * len(images)
-        falls = occlusion(trained.net, images, chosen, patch=side, stride=side // 2)
-        for i, image, cam, fall in zip(index.tolist(), images, cams, falls, strict=True):
-            title = f"{trained.classes[classes[i]]}, {100 * probabilities[i].max():.1f} %"
-            figure = heat_map_figure(image[0].cpu().numpy(), cam, fall.cpu().numpy(), title)
-            path = scratch / f"{inputs.names[i]}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path, dpi=120)
-    scratch.rename(folder)
+    try:
+        for index in _with_progress(torch.arange(len(classes)).split(EXPLAINED), len(classes)):
+            images = torch.from_numpy(inputs.images[index.numpy()]).float().unsqueeze(1).to(trained.device)
+            chosen = classes[index].to(trained.device)
+            side = max(trained.image_size // 8, 2)  # of the square that is taken away
+            try:
+                looks = integrated_gradients(trained.net, images, chosen).cpu().numpy()
+            except NoGradient:
+                looks = [None] * len(images)
+            falls = occlusion(trained.net, images, chosen, patch=side, stride=side // 2)
+            for i, image, look, fall in zip(index.tolist(), images, looks, falls, strict=True):
+                answer = f"{trained.classes[classes[i]]} ({100 * probabilities[i].max():.0f} %)"
+                figure = heat_map_figure(image[0].cpu().numpy(), look, fall.cpu().numpy(), answer)
+                path = scratch / f"{inputs.names[i]}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                figure.savefig(path, dpi=120)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _with_progress(batches: Sequence["Tensor"], n_images: int) -> Iterator["Tensor"]:
+    """Each batch of indices, and how far it is: a bar on a terminal, through a pipe a line now and then."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    print(f"looking where it looks: {n_images} images", file=sys.stderr, flush=True)
+    said = time.monotonic()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("explaining", total=n_images)
+        for batch in batches:
+            yield batch
+            progress.advance(task, len(batch))
+            if not console.is_terminal and time.monotonic() - said > PATIENCE:
+                said = time.monotonic()
+                print(f"explained {int(batch[-1]) + 1} of {n_images} images", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from hqcnn_lab.build import build
 from hqcnn_lab.config import compose
 from hqcnn_lab.data.export import export_dicom, export_kaggle
 from hqcnn_lab.data.inputs import read_inputs
-from hqcnn_lab.explain import NoGradient, grad_cam
+from hqcnn_lab.explain import NoGradient, integrated_gradients
 from hqcnn_lab.export import ExportError, write_onnx
 from hqcnn_lab.predict import main
 from hqcnn_lab.train import train
@@ -119,6 +119,32 @@ def test_an_image_is_predicted_and_explained(
     assert f"{100 * image['probabilities'][image['prediction']]:.1f} %" in shown
 
 
+def test_pictures_go_where_one_is_and_overwrite_nothing(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Regression: explain=true asked for out=, said nothing on its way, and advised out= where it was given.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hqcnn_lab.predict.N_SHOWN", 4)
+    monkeypatch.setattr("hqcnn_lab.predict.PATIENCE", 0)
+    folder = trained_run.parent / "brain/Testing/glioma"
+    before = sorted(folder.iterdir())
+    newest = ["run=latest", f"paths.runs_dir={trained_run.parent}", "explain=true"]
+    main([*newest, f"input={before[0]}"])
+    said = capsys.readouterr()
+    assert said.err.splitlines()[0] == f"run=latest: {trained_run}"
+    assert said.out.endswith(f"where it looks: a picture for each image, in {before[0].stem}_explained/\n")
+    main([*newest, f"input={before[0]}"])
+    main([*newest, f"input={folder}", "out=answers.csv"])
+    said = capsys.readouterr()
+    assert "and 2 images more: all are in answers.csv" in said.out
+    assert "explained 6 of 6 images" in said.err
+    names = ["answers.csv", "answers_explained", *(f"{before[0].stem}_explained{again}" for again in ("", "-2"))]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert len(list((tmp_path / "answers_explained").iterdir())) == 6
+    assert sorted(folder.iterdir()) == before
+    assert "paths.sweeps_dir=x: nothing here depends on" in refused(capsys, *newest, "input=x", "paths.sweeps_dir=x")
+
+
 def test_a_dicom_file_is_read_as_the_network_was_trained(
     trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,16 +201,15 @@ def test_wrong_input_and_output_are_refused_in_one_line(
     run = f"run={trained_run}"
     assert "run: not set" in refused(capsys, f"input={image}")
     assert "input: not set" in refused(capsys, run)
-    assert "input: not set" in refused(capsys, run, "input=")  # and not the folder one is in
+    assert "input=: is empty" in refused(capsys, run, "input=")  # and not the folder one is in
     assert "did you mean input?" in refused(capsys, run, f"imput={image}")
     assert "there is no such file or folder" in refused(capsys, run, f"input={tmp_path}/absent.png")
     assert "there is no image in it" in refused(capsys, run, f"input={tmp_path}/empty")
     assert "no image can be read, 1 skipped, such as text.txt" in refused(capsys, run, f"input={tmp_path}/text.txt")
     assert "ends in .csv or .json" in refused(capsys, run, f"input={image}", f"out={tmp_path}/out.txt")
-    assert "there.csv is there already, and nothing is ever overwritten" in refused(
+    assert f"is there already, and nothing is ever overwritten; out={tmp_path}/there-2.csv is free" in refused(
         capsys, run, f"input={image}", f"out={tmp_path}/there.csv"
     )
-    assert "give out=" in refused(capsys, run, f"input={image}", "explain=true")
     assert "last, best" in refused(capsys, run, f"input={image}", "checkpoint=first")
     assert (tmp_path / "there.csv").read_text() == "kept"
     (tmp_path / "checkpoints").mkdir()
@@ -286,8 +311,8 @@ def test_models_without_a_gradient_are_explained_by_occlusion_and_not_exported(t
     train(compose([*base, "logger=none", "figures=false", f"paths.output_dir={tmp_path}/run"]))
     pixels = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")
-    with pytest.raises(NoGradient, match="Linear has no features"):
-        grad_cam(load_run(tmp_path / "run").net, torch.rand(1, 1, 32, 32), 0)
+    with pytest.raises(NoGradient, match="Linear decides by no gradient"):
+        integrated_gradients(load_run(tmp_path / "run").net, torch.rand(1, 1, 32, 32), 0)
     main([f"run={tmp_path}/run", f"input={tmp_path}/image.png", f"out={tmp_path}/out.csv", "explain=true"])
     with Image.open(tmp_path / "out_explained" / "image.png.png") as picture:
         assert picture.width > 500  # the image, and what covering it changes

@@ -17,8 +17,7 @@ class AlexNet(nn.Module):
     most of them dense, and images of 64 pixels leave a single position to the dense layers, where 224 leave 6×6.
 
     Layers, sizes and initialization are those of torchvision's `alexnet`, and so are the names in `state_dict`: it has
-    61,100,840 parameters at 1000 classes. Gray is seen as three equal channels. `features` ends before the last
-    pooling, so that Grad-CAM sees 3×3 positions at 64 pixels.
+    61,100,840 parameters at 1000 classes. Gray is seen as three equal channels.
 
     Input: `[B, 1, image_size, image_size]` in [0, 1]. Output: logits `[B, n_classes]`. Raises ValueError for images of
     less than 63 pixels a side, which the last pooling would leave none of.

@@ -16,8 +16,7 @@ class ANN(nn.Module):
     those papers does not tell the sizes of their layers; `hidden` is ours. `hidden=[]` is multinomial logistic
     regression.
 
-    Input: `[B, 1, image_size, image_size]` in [0, 1]. Output: logits `[B, n_classes]`. It has no feature map for
-    Grad-CAM; `hqcnn_lab.explain.occlusion` works.
+    Input: `[B, 1, image_size, image_size]` in [0, 1]. Output: logits `[B, n_classes]`.
     """
 
     def __init__(

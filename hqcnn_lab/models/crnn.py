@@ -1,6 +1,5 @@
 """The classical pipeline of Srinivasan et al. 2023: denoise, segment, measure texture, classify with a CRNN."""
 
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +33,7 @@ class CRNN(nn.Module):
        the first; a row of the last map lies in one band.
     3. A bidirectional GRU of `hidden` units reads the rows, each with its band's texture; a dense layer their mean.
 
-    Explain it with `grad_cam` or `occlusion`, not with gradients by the image: preprocessing passes none.
+    Explain it with `occlusion`, not with gradients by the image: preprocessing passes none.
 
     Input: `[B, 1, image_size, image_size]` in [0, 1]. Output: logits `[B, n_classes]`. Raises ValueError where
     `image_size` does not halve len(widths) times.
@@ -88,8 +87,5 @@ class CRNN(nn.Module):
         maps, texture = self.preprocess(images)
         rows = self.features(maps.contiguous(memory_format=torch.channels_last)).transpose(1, 2).flatten(2)
         scaled = self.texture_scale(texture.flatten(0, 1)).unflatten(0, (-1, self.n_bands))
-        # cuDNN refuses to differentiate a recurrent layer in eval mode, which is what Grad-CAM needs.
-        explained = torch.is_grad_enabled() and not self.training
-        with torch.backends.cudnn.flags(enabled=False) if explained else nullcontext():
-            states, _ = self.recurrent(torch.cat([rows, scaled], 2))
+        states, _ = self.recurrent(torch.cat([rows, scaled], 2))
         return self.head(states.mean(1))

@@ -10,7 +10,7 @@ class ResNet(nn.Module):
 
     Use it as the strong classical baseline: Gulcer and Namli 2024 report their best figures of it, and Srinivasan et
     al. 2023 compare with it. Not for very small images: its stem and stages shrink the side 32 times, which leaves 2×2
-    positions of 64 pixels, and Grad-CAM no more to show.
+    positions of 64 pixels.
 
     It has 11,689,512 (18) and 25,557,032 (50) parameters at 1000 classes. Gray is seen as three equal channels. Weights
     of MedicalNet are three-dimensional: it starts from random ones.
@@ -34,11 +34,6 @@ class ResNet(nn.Module):
             shortcut_type="B",
             bias_downsample=False,
         )
-
-    @property
-    def features(self) -> nn.Module:
-        """The last stage, whose output Grad-CAM explains."""
-        return self.network.layer4
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(standardized(images).expand(-1, 3, -1, -1))

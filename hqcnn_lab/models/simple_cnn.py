@@ -16,8 +16,6 @@ class SimpleCNN(nn.Module):
     we have of that paper does not tell the sizes of its layers; `widths` and the rest are ours. Not the classical twin
     of the hybrid network: that is `HQCNN(kernel="classical")`, which differs from it in nothing but the kernel.
 
-    `features` ends before the last pooling, so that Grad-CAM sees the larger map.
-
     Input: `[B, 1, image_size, image_size]` in [0, 1]. Output: logits `[B, n_classes]`. Raises ValueError where the
     poolings leave no pixel.
     """

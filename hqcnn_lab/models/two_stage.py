@@ -38,11 +38,6 @@ class TwoStage(nn.Module):
         self.gate = Fitted(LogisticRegression(max_iter=2000))
         self.image_size, self.seed = image_size, seed
 
-    @property
-    def features(self) -> nn.Module | None:
-        """Stage two's last feature map, for Grad-CAM."""
-        return getattr(self.network, "features", None)
-
     def load_initial_weights(self) -> None:
         """Stage two's, where it begins from a file."""
         if hasattr(self.network, "load_initial_weights"):

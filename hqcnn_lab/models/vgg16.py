@@ -22,8 +22,7 @@ class VGG16(nn.Module):
     learning rate.
 
     Layers, sizes, initialization (He et al. 2015) and the names in `state_dict` are those of torchvision's `vgg16`: it
-    has 138,357,544 parameters at 1000 classes. Gray is seen as three equal channels. `features` ends before the last
-    pooling, so that Grad-CAM sees 4×4 positions at 64 pixels.
+    has 138,357,544 parameters at 1000 classes. Gray is seen as three equal channels.
 
     Args:
         n_classes: number of logits.

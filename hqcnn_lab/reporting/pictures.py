@@ -26,7 +26,7 @@ _CIRCUIT = ("n_wires", "n_layers", "ansatz", "encoder", "readout", "seed")
 
 @dataclass
 class Mistake:
-    """A misclassified test image; `image` and `overlay` (with its Grad-CAM, where there is one) are data URIs."""
+    """A misclassified test image; `image` and `overlay` (where the network looks, if a gradient says) are data URIs."""
 
     label: str
     prediction: str
@@ -145,7 +145,7 @@ def _explained(row: Row, test: Predictions, chosen: np.ndarray, data_sets: dict[
         raise FileNotFoundError(checkpoint)
     import torch
 
-    from hqcnn_lab.explain import NoGradient, grad_cam
+    from hqcnn_lab.explain import NoGradient, integrated_gradients
     from hqcnn_lab.models import ImageClassifier
 
     data = _data_of(folder, data_sets)
@@ -160,7 +160,8 @@ def _explained(row: Row, test: Predictions, chosen: np.ndarray, data_sets: dict[
         with torch.no_grad():
             same = model(images).argmax(1) == predicted
         try:
-            maps = grad_cam(model, images, predicted).numpy()
+            maps = integrated_gradients(model, images, predicted).clamp(min=0)
+            maps = (maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-6)).numpy()
         except NoGradient:
             maps = None
     shown = []

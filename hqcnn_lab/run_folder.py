@@ -42,6 +42,7 @@ _COUNT = Kind("a whole number from 0 on", _is_count)
 _WHOLE = Kind("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool))
 _SHARE = Kind("between 0 and 1", lambda value: _is_number(value) and 0 <= value <= 1)
 _TRUTH = Kind("true or false", lambda value: isinstance(value, bool))
+_WORD = Kind("a text or a whole number", lambda value: _is_text(value) or _WHOLE.holds(value))
 _GROUP = Kind("names with values", lambda value: isinstance(value, dict))
 _TEXTS = Kind("a list of texts", _is_list_of(_is_text))
 _COUNTS = Kind("a table of counts", _is_list_of(_is_list_of(_is_count)))
@@ -67,6 +68,7 @@ KINDS: dict[str, dict[str, Kind]] = {
         r"circuit\.(ansatz|encoder|readout)|model\.kernel": _TEXT,
         r"optim\.(lr|quantum_lr)": _NUMBER,
         r"trainer\.max_epochs": _WHOLE,
+        r"trainer\.precision": _WORD,
     },
     "summary.json": {
         r"split/(kind|manifest|leak)": _TEXT,

@@ -154,14 +154,9 @@ def _network(known: dict[str, Any]) -> nn.Module:
 
 
 def _config(path: Path) -> dict[str, Any] | None:
-    import yaml
-
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UnusableRun(f"its {path.name} cannot be read ({first_line(error)[:80]})") from None
-    if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in ("dataset", "trainer")):
-        raise UnusableRun(f"its {path.name} is not a run's configuration")
-    return config
+    run = RunFolder(path.parent)
+    if not all(run.config.get(key) for key in ("dataset", "model", "trainer")):
+        raise UnusableRun(f"its {path.name} {run.problems.get(path.name, 'lacks dataset, model or trainer')}")
+    return run.config

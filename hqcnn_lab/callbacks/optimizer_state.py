@@ -26,22 +26,23 @@ class OptimizerState(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         # By the end of the batch the scheduler has already set the next step's.
-        self._rates = {group["group"]: float(group["lr"]) for group in optimizer.param_groups}
+        self._rates = {group.get("group", "other"): float(group["lr"]) for group in optimizer.param_groups}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step % trainer.log_every_n_steps:
+        if not trainer.log_every_n_steps or trainer.global_step % trainer.log_every_n_steps:
             return
         states: dict[str, list[dict[str, Any]]] = {}
         momenta: dict[str, float] = {}
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
+                kind = group.get("group", "other")
                 tensors = [optimizer.state[p] for p in group["params"] if "lr_scale" in optimizer.state.get(p, {})]
                 if tensors:  # GVCO's, and with gradients so far
-                    states.setdefault(group["group"], []).extend(tensors)
+                    states.setdefault(kind, []).extend(tensors)
                 if "betas" in group or "momentum" in group:
-                    momenta[group["group"]] = group["betas"][0] if "betas" in group else group["momentum"]
+                    momenta[kind] = group["betas"][0] if "betas" in group else group["momentum"]
         everything = [state for tensors in states.values() for state in tensors]
         means = {f"gvco/{name}": mean for name, mean in _means(everything).items() if name in _CONTROLS}
         for group, tensors in states.items():

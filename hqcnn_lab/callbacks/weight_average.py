@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 
 
 class WeightAverage(WeightAveraging):
@@ -17,6 +17,14 @@ class WeightAverage(WeightAveraging):
     def __init__(self, decay: float = 0.995) -> None:
         super().__init__(multi_avg_fn=self._average)
         self.decay = decay
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        averages = (StochasticWeightAveraging, WeightAveraging)
+        for other in (c for c in trainer.callbacks if isinstance(c, averages) and c is not self):
+            name = type(other).__name__
+            print(
+                f"warning: WeightAverage's weights are judged, not {name}'s; callbacks.weight_average=null", flush=True
+            )
 
     @torch.no_grad()
     def _average(self, averaged: list[torch.Tensor], current: list[torch.Tensor], n_averaged: Any) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
@@ -76,6 +78,18 @@ class ImageClassifier(pl.LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[B, n_classes]` of images `[B, 1, H, W]` in [0, 1]."""
         return self.net(images)
+
+    def on_fit_start(self) -> None:
+        """Refuse to average by Lightning's callback where the weights would change unasked, or after the checkpoint."""
+        if not any(isinstance(callback, StochasticWeightAveraging) for callback in self.trainer.callbacks):
+            return
+        normalizes = any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in self.net.modules())
+        averages = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)
+        if hasattr(self.optimizers(use_pl_optimizer=False), "add_loss") or not (normalizes or averages):
+            raise MisconfigurationException(
+                "StochasticWeightAveraging: not with SPSA, nor for a network without batch normalization, whose last "
+                "checkpoint it would come after; use callbacks.weight_average"
+            )
 
     def on_train_start(self) -> None:
         """Take over the data module's class weights, once the device is known."""

@@ -13,7 +13,7 @@ from hqcnn_lab.data.dicom_format import PixelFormat, used_bits
 from hqcnn_lab.data.reading import UnreadableImage
 
 MAX_TILES = 4096  # of a JPEG 2000 stream; the decoder keeps some memory for each
-MAX_JPEG_2000 = 2**25  # pixels, of each colour; the decoder takes some ten bytes for each
+MAX_JPEG_2000 = 2**25  # values; the decoder takes some ten bytes for each
 _TRAILING = 2**12  # bytes behind the end of a stream, which some writers leave
 
 RLE = "1.2.840.10008.1.2.5"
@@ -87,8 +87,8 @@ def _decode(codecs: ModuleType, name: str, frame: bytes, syntax: str, form: Pixe
             f"the {name} stream holds {columns}×{rows} pixels of {samples} × {precision} bits, "
             f"not {form.columns}×{form.rows} of {form.samples} × {form.stored}"
         )
-    if syntax in JPEG_2000 and rows * columns > MAX_JPEG_2000:
-        raise UnreadableImage(f"{columns}×{rows} pixels, more than {MAX_JPEG_2000} in {name}")
+    if syntax in JPEG_2000 and rows * columns * samples > MAX_JPEG_2000:
+        raise UnreadableImage(f"{samples} × {columns}×{rows} pixels, more than {MAX_JPEG_2000} in {name}")
     decode, options = codecs.jpeg8_decode, {}
     if syntax in JPEG_2000:
         decode = codecs.jpeg2k_decode

@@ -7,17 +7,18 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager, suppress
-from multiprocessing import get_context
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
+from joblib.externals.loky import ProcessPoolExecutor
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -209,28 +210,36 @@ def _decoded(
         with ThreadPoolExecutor(workers) as pool:
             yield from pool.map(lambda each: read(root, each, size), names)
         return
-    # Not forked: a fork of a process with torch's threads can hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
+    # A fork of a process with torch's threads can hang; and what the standard library spawns runs the user's script
+    # again, which, unless it says `if __name__ == "__main__":`, waits for the lock that it holds. Loky does neither.
+    pool = ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),))
     try:
         yield from pool.map(read, [root] * len(names), names, [size] * len(names))
     except BrokenProcessPool:
         raise CacheError(
             "a process that decoded images was killed, perhaps for lack of memory; start again: "
-            "it goes on where it stopped (in a script of your own: only below `if __name__ == '__main__':`)"
+            "it goes on where it stopped"
         ) from None
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        pool.shutdown(wait=True, kill_workers=True)
 
 
-def _start_worker() -> None:
-    # An interrupt at the keyboard reaches it too; it ends with the process that started it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _start_worker(parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the keyboard reaches it too
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with suppress(AttributeError, OSError, TypeError):  # of glibc only
         for setting, value in (
             (-4, 0),
             (-1, -1),
         ):  # M_MMAP_MAX, M_TRIM_THRESHOLD: what one series leaves, the next takes
             ctypes.CDLL(None).mallopt(setting, value)
+
+
+def _end_with(parent: int) -> None:
+    """A parent that is killed ends nobody."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _drop_abandoned(cache_dir: Path, but: Path) -> None:

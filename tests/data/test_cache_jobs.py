@@ -14,16 +14,29 @@ from cache_job import SIZE, list_tasks, read, write_files
 
 from hqcnn_lab.data.cache import decode
 
+# As a user writes it: with no `if __name__ == "__main__":`.
+SCRIPT = """
+import sys
+from pathlib import Path
+from cache_job import SIZE, list_tasks, read
+from hqcnn_lab.data import cache
 
-def start(tmp_path: Path, workers: int = 1) -> subprocess.Popen[str]:
-    arguments = [cache_job.__file__, str(tmp_path / "root"), str(tmp_path / "cache"), str(workers)]
+cache.MANY_FILES = 1  # so that processes decode
+root, cache_dir, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+print(len(cache.decode(root, list_tasks(root), read, "made up", SIZE, cache_dir, workers).records))
+"""
+
+
+def start(tmp_path: Path, workers: int = 1, script: str | Path = cache_job.__file__) -> subprocess.Popen[str]:
+    arguments = [script, str(tmp_path / "root"), str(tmp_path / "cache"), str(workers)]
+    here = Path(__file__)
     return subprocess.Popen(
         [sys.executable, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}", "PYTHONUNBUFFERED": "1"},
     )
 
 
@@ -71,6 +84,38 @@ def test_a_killed_job_is_gone_on_with_to_the_same_bytes(workers: int, tmp_path: 
     assert again.returncode == 0
     assert len(log(tmp_path)) == 9  # 05, 06, 07
     assert entry(tmp_path / "cache") == uninterrupted(tmp_path)
+
+
+def test_a_script_needs_no_guard_around_its_main_part(tmp_path: Path) -> None:
+    # Regression: the workers ran the script again, and waited for the lock that it holds.
+    write_files(tmp_path / "root", 4)
+    (tmp_path / "script.py").write_text(SCRIPT)
+    job = start(tmp_path, 2, tmp_path / "script.py")
+    assert (*job.communicate(timeout=60), job.returncode) == ("12\n", "", 0)
+    assert entry(tmp_path / "cache") == uninterrupted(tmp_path)
+
+
+def test_workers_end_with_the_job_that_is_killed(tmp_path: Path) -> None:
+    # Regression: they stayed for ever, as many as there are cores for each killed job.
+    write_files(tmp_path / "root", 4)
+    (tmp_path / "root" / "03" / "2.txt").write_text("wait")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    job = start(tmp_path, 2, tmp_path / "script.py")
+    wait_for(tmp_path, 10, job)
+    job.kill()
+    job.communicate()
+    deadline = time.monotonic() + 30
+    while (alive := _is_alive(job.pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not alive
+
+
+def _is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 TEARS = {

@@ -20,6 +20,11 @@ from omegaconf import DictConfig
 from hqcnn_lab.run_folder import RunFolder
 
 KEPT = ("finished", "diverged")  # results, never run again
+# What a shell or `wandb agent` says to W&B of one run; two jobs with the same would write into one.
+OF_ONE_RUN = (
+    *("WANDB_RUN_ID", "WANDB_NAME", "WANDB_RUN_NAME", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM"),
+    *("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"),
+)
 PATIENCE = 20  # seconds that a run, told to end, has to note it
 
 # Imported once, in a process that every run is forked from; before any parallel region, so that the fork is safe.
@@ -162,6 +167,8 @@ def _train_alone(job: Job, threads: int | None, here: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as `hqcnn_lab.train`: the status says so
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(here)
+    for name in OF_ONE_RUN:
+        os.environ.pop(name, None)
     locks = job.folder.parent / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / job.folder.name):  # the system lets go of it, however this process ends

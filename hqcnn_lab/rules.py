@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
 from hqcnn_lab.combination import check_combination
-from hqcnn_lab.distributed import cores
+from hqcnn_lab.distributed import cores, is_follower
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.free_text import PATHS, check_name, check_path, check_wandb
 from hqcnn_lab.models import FITTED_LAST, GRADIENT_FREE
@@ -49,6 +49,11 @@ def check(config: DictConfig, in_sweep: bool = False) -> None:
 def _check_processes(config: DictConfig, in_sweep: bool) -> None:
     devices = config.trainer.devices
     n = devices if isinstance(devices, int) else len(devices)
+    if n == 1 and is_follower():
+        raise ConfigError(
+            f"LOCAL_RANK={os.environ['LOCAL_RANK']} is set in the environment, which says that this is one process of "
+            f"several, and trainer.devices={devices}; unset it"
+        )
     if n == 1:
         return
     if n > cores() and _is_on_cpu(config.trainer.accelerator):

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from hqcnn_lab.data.layout import existing_folder
+
 # What download tools put beside the images. A DICOM file may have any ending, or none.
 _NO_IMAGE_NAMES = frozenset({"license", "dicomdir", "readme", "thumbs.db"})
 _NO_IMAGE_ENDINGS = frozenset(
@@ -51,9 +53,7 @@ def find_folders(root: str | Path | None) -> tuple[list[Folder], list[Problem]]:
     """
     if root is None:
         raise ValueError(f"not set; give {_WANTED} (or set HQCNN_REMBRANDT_ROOT)")
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"there is no such folder; it should be {_WANTED}")
+    root = existing_folder(root, f"it should be {_WANTED}")
     folders: list[Folder] = []
     problems: list[Problem] = []
     seen: set[tuple[int, int]] = set()

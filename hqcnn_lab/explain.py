@@ -30,8 +30,7 @@ def integrated_gradients(
         model: maps images to logits, in eval mode; its parameters get no gradient.
         images: `[B, C, H, W]`.
         class_index: a class, or one for each image, `[B]`.
-        without: what they are compared with, `[B, C, H, W]`. By default a blurred copy in which black stays black: no
-            tumour is left, and no glow around the head.
+        without: what they are compared with, `[B, C, H, W]`; by default `without_detail(images)`.
         n_steps: of the way from `without` to `images`, at whose middles gradients are taken.
 
     Returns `[B, H, W]`, smoothed; below 0, what speaks against the class. A map sums to the difference that the whole
@@ -42,7 +41,7 @@ def integrated_gradients(
     # Lightning validates in inference mode, whose tensors know no gradient; a clone made outside does.
     with torch.inference_mode(False), torch.enable_grad():
         images = images.clone()
-        without = _without_detail(images) if without is None else without.clone()
+        without = without_detail(images) if without is None else without.clone()
         total = torch.zeros_like(images)
         for share in ((torch.arange(n_steps) + 0.5) / n_steps).tolist():
             between = torch.lerp(without, images, share).requires_grad_()
@@ -75,8 +74,8 @@ def occlusion(
         images: `[B, C, H, W]`.
         class_index: a class, or one for each image, `[B]`.
         patch, stride: side of the square and its step, in pixels; the last step is shorter where it has to be.
-        without: what the square shows instead, `[B, C, H, W]`. By default a blurred copy, as above: a black square in
-            a brain is a thing of its own, which networks have an opinion on.
+        without: what the square shows instead, `[B, C, H, W]`; by default `without_detail(images)`, as a black square
+            in a brain is a thing of its own, which networks have an opinion on.
         batch_size: changed images, of all positions of all images, that run at a time.
 
     Returns `[B, H, W]` in [0, 1]: the fall, in units of probability, averaged over the squares that cover a pixel.
@@ -86,7 +85,7 @@ def occlusion(
     height, width = images.shape[-2:]
     if not 1 <= stride <= patch <= min(height, width):
         raise ValueError(f"patch={patch} and stride={stride}: needs 1 ≤ stride ≤ patch ≤ {min(height, width)}")
-    without = _without_detail(images) if without is None else without
+    without = without_detail(images) if without is None else without
     rows, columns = (_covered(side, patch, stride, images.device) for side in (height, width))
     squares = (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)  # [P, H, W]
     classes = torch.as_tensor(class_index, device=images.device).expand(len(images))
@@ -118,7 +117,8 @@ def _log_odds(logits: Tensor, class_index: int | Tensor) -> Tensor:
     return _of_class(logits, class_index) - logits.scatter(1, classes, -torch.inf).logsumexp(1)
 
 
-def _without_detail(images: Tensor) -> Tensor:
+def without_detail(images: Tensor) -> Tensor:
+    """A blurred copy in which black stays black: no tumour is left, and no glow around the head."""
     return torch.where(images < _BLACK, images, _blurred(images, _BLUR))
 
 

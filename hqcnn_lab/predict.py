@@ -201,7 +201,7 @@ def _with_progress(batches: Sequence["Tensor"], n_images: int) -> Iterator["Tens
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    print(f"looking where it looks: {n_images} images", file=sys.stderr, flush=True)
+    print(f"explaining {n_images} images", file=sys.stderr, flush=True)
     said = time.monotonic()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("explaining", total=n_images)

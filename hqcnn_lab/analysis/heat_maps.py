@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def heat_map_figure(image: np.ndarray, looks: np.ndarray | None, fall: np.ndarray, answer: str) -> "Figure":
-    """The image, over it where the network looks, and how far its probability falls without a square; each `[H, W]`.
+    """The image, over it where the network looks, and how far its probability falls where it is blurred; each `[H, W]`.
 
     `image` in [0, 1]; `looks` and `fall` as `integrated_gradients` and `occlusion` return them; `answer` is what the
     network says. Without `looks`, two panels.
@@ -24,9 +24,9 @@ def heat_map_figure(image: np.ndarray, looks: np.ndarray | None, fall: np.ndarra
     if looks is not None:
         panels[f"Where it looks: {answer}"] = (looks, max(float(looks.max()), 1e-6), "speaks for it")
     largest = max(float(fall.max()), 1e-3)
-    panels["How far that falls without a square"] = (100 * fall, 100 * largest, "percentage points")
+    panels["How much less sure when blurred there"] = (100 * fall, 100 * largest, "percentage points")
     axes = figure.subplots(1, 1 + len(panels))
-    axes[0].set_title(f"The image: {answer}", fontsize=9)
+    axes[0].set_title(f"Taken for {answer}", fontsize=9)
     for one in axes:
         one.imshow(image, cmap="gray", vmin=0, vmax=1)
         one.set_axis_off()

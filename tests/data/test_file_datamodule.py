@@ -11,7 +11,8 @@ from conftest import write_kaggle_tree
 from dicom_files import as_file, mr_slice
 from PIL import Image
 
-from hqcnn_lab.data import KaggleDataModule
+from hqcnn_lab.data import KaggleDataModule, file_datamodule
+from hqcnn_lab.data.cache import decode
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.data.duplicates import has_twin
 from hqcnn_lab.data.manifest import manifest_hash
@@ -94,6 +95,19 @@ def test_a_split_is_the_datas_and_depends_on_its_seed_alone(brain: Path, tmp_pat
             for split_seed, seed in ((0, 0), (0, 1), (1, 0))
         )
         assert parts(one) == parts(same) != parts(other)
+
+
+def test_no_more_decode_than_there_are_cores(
+    brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Regression: `dataset.workers=1000` started a thousand processes.
+    asked = []
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr(file_datamodule, "decode", lambda *arguments: asked.append(arguments[-1]) or decode(*arguments))
+    for workers in (None, 2, 3, 1000):
+        kaggle(brain, tmp_path, workers=workers)
+    assert asked == [None, None, 2, 2, 3, 3, 3, 3]
+    assert capsys.readouterr().out == "dataset.workers=1000: more than there are cores; 3 decode\n"
 
 
 WRONG: dict[str, tuple[dict[str, object], str]] = {

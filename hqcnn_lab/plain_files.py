@@ -100,19 +100,27 @@ def _parse_yaml(text: str) -> Any:
 
 
 def _look_over(text: str) -> None:
-    """Before anything is made of it: yaml in C ends the process on a deep nest, and an alias of aliases has no end."""
-    depth = 0
-    for n, event in enumerate(yaml.parse(text, Loader=_LOADER)):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+    """Before anything is made of it: yaml in C ends the process on a deep nest, and aliases of aliases have no end."""
+    sizes: dict[str, int] = {}  # of what has an anchor, with all that it stands for
+    open_ones: list[tuple[str | None, int]] = []  # with the values before it
+    n = 0
+    for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.AliasEvent):
-            raise Unusable(f"holds an alias (*{event.anchor}), which no run writes")
-        if depth > MOST_DEPTH:
+            n += sizes.get(event.anchor, MOST_VALUES)  # of itself, or of nothing
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_ones.append((event.anchor, n))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_ones.pop()
+            sizes |= {anchor: n - before} if anchor else {}
+        elif isinstance(event, yaml.ScalarEvent):
+            sizes |= {event.anchor: 1} if event.anchor else {}
+            if event.implicit[0] and len(event.value) > _LONGEST_NUMBER and event.value[0] in "+-.0123456789":
+                raise Unusable(f"holds a number of more than {_LONGEST_NUMBER} characters")
+        n += 1
+        if len(open_ones) > MOST_DEPTH:
             raise Unusable("is nested too deeply")
         if n > MOST_VALUES:
             raise Unusable(f"holds more than {MOST_VALUES:,} values")
-        is_plain = isinstance(event, yaml.ScalarEvent) and event.implicit[0]
-        if is_plain and len(event.value) > _LONGEST_NUMBER and event.value[0] in "+-.0123456789":
-            raise Unusable(f"holds a number of more than {_LONGEST_NUMBER} characters")
 
 
 class _Loader(_LOADER):

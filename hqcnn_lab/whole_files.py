@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_PART = re.compile(r"(?:\.(\d+))?\.part$")
+_NUMBERED = re.compile(r"\.(\d+)\.part$")
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     The name holds this process's number, by which the next that writes `path` knows what a killed one has left.
     """
-    _remove(path.parent.glob(f"{glob.escape(path.name)}.*.part"))
+    _remove(part for part in path.parent.glob(f"{glob.escape(path.name)}.*.part") if _NUMBERED.search(part.name))
     scratch = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         yield scratch
@@ -36,8 +36,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def _remove(parts: Iterable[Path]) -> None:
     for part in parts:
-        match = _PART.search(part.name)
-        if match and not (match[1] and _is_running(int(match[1]))):
+        number = _NUMBERED.search(part.name)
+        if number is None or not _is_running(int(number[1])):
             with suppress(OSError):  # a folder, or another's to remove
                 part.unlink()
 

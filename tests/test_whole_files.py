@@ -1,0 +1,108 @@
+"""What a process was writing when it was killed is removed by the next start, and what another is writing is not."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import tiny_config
+from filelock import FileLock
+from run_folders import set_status, write_run
+from test_study import TWO_ARMS
+
+from hqcnn_lab import multirun, study
+from hqcnn_lab.record import RunRecord
+from hqcnn_lab.report import write_report
+from hqcnn_lab.resume import LOCK, sweep_up
+from hqcnn_lab.whole_files import whole_file
+
+
+@pytest.fixture(scope="module")
+def gone() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def left_by(process: int | str, *paths: Path) -> list[Path]:
+    """What it was writing to these paths."""
+    parts = [path.with_name(f"{path.name}.{process}.part" if process else f"{path.name}.part") for path in paths]
+    for part in parts:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text("half")
+    return parts
+
+
+def those_of_a_run(run: Path) -> list[Path]:
+    return [run / "status.json", run / "checkpoints" / "last.ckpt", run / "figures" / "convergence.png"]
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path, gone: int) -> None:
+    path = tmp_path / "a[1].json"
+    theirs = left_by(os.getppid(), path) + left_by(gone, tmp_path / "b.json") + left_by("xyz", path)
+    for text in ("first", "second"):
+        left_by(gone, path)
+        with whole_file(path) as scratch:
+            assert not path.exists() or path.read_text() == "first"
+            scratch.write_text(text)
+        assert path.read_text() == text
+        assert sorted(tmp_path.iterdir()) == sorted([path, *theirs])
+    with pytest.raises(FileNotFoundError), whole_file(path) as scratch:
+        scratch.write_text((tmp_path / "nowhere").read_text())
+    assert path.read_text() == "second"
+    assert sorted(tmp_path.iterdir()) == sorted([path, *theirs])
+
+
+def test_the_next_run_sweeps_up_after_a_killed_one(tmp_path: Path, gone: int) -> None:
+    # Regression: `*.part` of a run that was killed as it wrote stayed for ever.
+    killed, old, going_on = (write_run(tmp_path / name) for name in ("killed", "old", "going_on"))
+    parts = left_by(gone, *those_of_a_run(killed)) + left_by("", *those_of_a_run(old))  # older code wrote no number
+    evaluated = killed / "evaluation-kaggle-last.part"  # not the run's to remove: its process may be at work
+    evaluated.mkdir()
+    kept = left_by("", *those_of_a_run(going_on)) + left_by(gone, tmp_path / "film.mkv", tmp_path / "mine" / "film.mkv")
+    with FileLock(going_on / LOCK):
+        record = RunRecord(tmp_path / "new")
+        record.fail(KeyboardInterrupt())
+    assert not any(part.exists() for part in parts)
+    assert all(part.exists() for part in [*kept, evaluated])
+
+
+def test_a_sweep_and_a_report_sweep_up_in_their_folders(tmp_path: Path, gone: int) -> None:
+    sweep = tmp_path / "sweep[1]"
+    run = write_run(sweep / "job")
+    (run / "output.log").touch()
+    parts = left_by(gone, *those_of_a_run(run), sweep / "jobs.csv", sweep / "report.html", sweep / "report.md")
+    kept = left_by(os.getppid(), sweep / "jobs.csv", sweep / "report.html") + left_by("", sweep / "film.mkv")
+    sweep_up(sweep)
+    multirun._write_summary(sweep)
+    write_report([sweep])
+    assert not any(part.exists() for part in parts)
+    assert all(part.exists() for part in kept)
+
+
+def test_what_is_continued_is_swept_up_too(
+    tmp_path: Path, gone: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hqcnn_lab import resume
+
+    config = tiny_config(tmp_path / "new")
+    run = write_run(tmp_path / "runs" / "stopped")
+    set_status(run, status="running")
+    parts = left_by(gone, *those_of_a_run(run))
+    place = resume.Place(run, run / "checkpoints" / "last.ckpt", 1, 5)
+    monkeypatch.setattr(resume, "_newest_place", lambda runs: place)
+    assert resume.continue_run(config, tmp_path / "runs")
+    assert not any(part.exists() for part in parts)
+
+
+def test_a_study_sweeps_up_in_its_runs(
+    tmp_path: Path, gone: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = left_by(gone, *those_of_a_run(write_run(tmp_path / "multirun" / "runs" / "killed")))
+    monkeypatch.setattr(study, "_train", lambda *_, **__: None)
+    with pytest.raises(SystemExit, match="absent"):
+        study.main(TWO_ARMS)
+    assert not any(part.exists() for part in parts)

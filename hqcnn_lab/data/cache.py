@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hqcnn_lab.data.series import Decoded, ImageRecord
+from hqcnn_lab.distributed import cores
 
 MANY_FILES = 1000  # fewer are decoded in threads: starting processes would take longer
 ABANDONED = 7 * 86400  # seconds after which what a killed job left behind is removed
@@ -81,7 +82,7 @@ def decode(
             if not _is_whole(entry):  # not another job's, built meanwhile
                 shutil.rmtree(entry, ignore_errors=True)
                 _drop_abandoned(cache_dir, entry)
-                _build(root, tasks, read, size, entry, workers or os.cpu_count() or 1)
+                _build(root, tasks, read, size, entry, workers or cores())
     return _load(entry)
 
 

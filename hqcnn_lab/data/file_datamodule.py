@@ -16,6 +16,7 @@ from hqcnn_lab.data.duplicates import KEPT_CORRELATION, KEPT_HASH_DISTANCE, Twin
 from hqcnn_lab.data.manifest import load_salt, pseudonym, read_manifest, split_from_manifest
 from hqcnn_lab.data.series import ImageRecord, as_text
 from hqcnn_lab.data.split import Split, cut, kept_together
+from hqcnn_lab.distributed import cores
 
 N_LISTED = 20  # files that could not be read
 # Beside the images that they were found in; of another criterion, another name.
@@ -116,10 +117,9 @@ class FileDataModule(ImageDataModule):
             tasks, read, recipe = self.list_files()
         except ValueError as error:
             raise UnusableData(f"dataset.root={self.root}: {error}") from None
-        cores = os.cpu_count() or 1
-        if self.workers is not None and self.workers > cores:
-            print(f"dataset.workers={self.workers}: more than there are cores; {cores} decode", flush=True)
-            self.workers = cores
+        if self.workers is not None and self.workers > cores():
+            print(f"dataset.workers={self.workers}: more than there are cores; {cores()} decode", flush=True)
+            self.workers = cores()
         return decode(Path(self.root).expanduser(), tasks, read, recipe, self.image_size, self.cache_dir, self.workers)
 
     def _find_copies(self, cached: CachedImages) -> tuple[Twins, np.ndarray]:

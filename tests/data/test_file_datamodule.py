@@ -102,7 +102,7 @@ def test_no_more_decode_than_there_are_cores(
 ) -> None:
     # Regression: `dataset.workers=1000` started a thousand processes.
     asked = []
-    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr(file_datamodule, "cores", lambda: 3)
     monkeypatch.setattr(file_datamodule, "decode", lambda *arguments: asked.append(arguments[-1]) or decode(*arguments))
     for workers in (None, 2, 3, 1000):
         kaggle(brain, tmp_path, workers=workers)

@@ -1,11 +1,14 @@
-"""The command line of an entry point that takes `key=value` and sweeps nothing."""
+"""What the command lines of the entry points share: their help, and how a wrong option is answered."""
 
 import argparse
 from collections.abc import Iterator, Sequence
+from string import Template
 from typing import NoReturn
 
-from hqcnn_lab.config import CONFIG_DIR
-from hqcnn_lab.rules import ConfigError
+from omegaconf import OmegaConf, open_dict
+
+from hqcnn_lab.config import CONFIG_DIR, compose, options_of
+from hqcnn_lab.error import ConfigError
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -55,3 +58,15 @@ def _lines_of(name: str, unused: Sequence[str]) -> Iterator[str]:
             yield f"{group}: {choice}"
             of_group = (CONFIG_DIR / group / f"{choice.split()[0]}.yaml").read_text(encoding="utf-8").splitlines()[1:]
             yield from (f"  {key}" for key in of_group if f"{group}.{key.partition(':')[0]}" not in unused)
+
+
+def help_of_train(overrides: Sequence[str]) -> str:
+    """What `conf/hydra/help/` says, filled in. Hydra would do it, too: it takes two seconds to list the choices."""
+    config = compose(overrides, with_hydra=True)
+    defaults = OmegaConf.load(CONFIG_DIR / "config.yaml").defaults
+    groups = sorted(next(iter(entry)) for entry in defaults if OmegaConf.is_dict(entry))
+    choices = [f"{group}: {', '.join(options_of(group))}\n" for group in groups if group != "hydra"]
+    template = Template(config.hydra.help.template)
+    with open_dict(config):
+        del config["hydra"]
+    return template.substitute(APP_CONFIG_GROUPS="".join(choices), CONFIG=OmegaConf.to_yaml(config))

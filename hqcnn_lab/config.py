@@ -156,16 +156,17 @@ def _quoting(line: str) -> str:
     key, is_pair, text = line.partition("=")
     if not (is_pair and re.fullmatch(r"\+{0,2}[\w./@-]+", key)):
         return "a value with , = or a space in it goes in quotes: \"key='a value'\""
-    return f"for this very text: {as_argument(key, str(Path(text).expanduser()) if text.startswith('~/') else text)}"
+    text = str(Path(text).expanduser()) if text.startswith("~/") else text
+    return f"for this very text: {shlex.quote(as_override(key, text))}"
 
 
-def as_argument(key: str, text: str) -> str:
-    """What to type for a text that is to be taken as it stands, quoted for Hydra and for the shell."""
+def as_override(key: str, text: str) -> str:
+    """`key=text` with the text quoted for Hydra, which then takes it as it stands; a shell wants its own."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     if re.fullmatch(r"[\w./-]*/[\w./-]+", text, re.ASCII):
         return f"{key}={text}"
-    return shlex.quote(f"{key}={QuotedString(text, Quote.double).with_quotes()}")
+    return f"{key}={QuotedString(text, Quote.double).with_quotes()}"
 
 
 def _check_hydra(config: DictConfig) -> None:
@@ -191,7 +192,7 @@ def _choices(override: Any) -> Iterator[str]:
 
     prefix = override.input_line.split("=", 1)[0]
     if isinstance(override.value(), Glob):
-        yield from (f"{prefix}={choice}" for choice in override.value().filter(_options(override.key_or_group)))
+        yield from (f"{prefix}={choice}" for choice in override.value().filter(options_of(override.key_or_group)))
     elif override.is_interval_sweep():  # of a search: if both ends will do, what lies between will
         yield from (f"{prefix}={end}" for end in (override.value().start, override.value().end))
     elif override.is_sweep_override():
@@ -209,7 +210,7 @@ def _checked(parsed: list[Any], lines: list[str], name: str) -> DictConfig:
     for override, line, choice in zip(parsed, lines, is_choice, strict=True):
         if choice and not override.key_or_group.startswith("hydra"):
             if override.is_delete():
-                raise ConfigError(f"{line}: every group is needed; choose one of {', '.join(_options(line[1:]))}")
+                raise ConfigError(f"{line}: every group is needed; choose one of {', '.join(options_of(line[1:]))}")
             _check_choice(override.key_or_group, line.split("=", 1)[1])
     try:
         reference = _defaults(tuple(line for line, choice in zip(lines, is_choice, strict=True) if choice), name)
@@ -240,12 +241,12 @@ def _missing_plugin(message: str) -> str:
     return ""
 
 
-def _options(group: str) -> list[str]:
+def options_of(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 
 
 def _check_choice(group: str, value: str) -> None:
-    options = _options(group)
+    options = options_of(group)
     if value not in options:
         raise ConfigError(f"{group}={value}: there is no such choice; {group} is one of {', '.join(options)}")
 

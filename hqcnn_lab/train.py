@@ -1,5 +1,6 @@
 """Train and test one model, or a sweep of them: `python -m hqcnn_lab.train --help`."""
 
+import argparse
 import os
 import shlex
 import signal
@@ -14,11 +15,13 @@ from typing import Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.arguments import check_arguments
-from hqcnn_lab.config import CONFIG_DIR, as_argument, check_command_line, check_folders, compose_sweep
+from hqcnn_lab.command import help_of_train
+from hqcnn_lab.config import CONFIG_DIR, as_override, check_command_line, check_folders, compose_sweep
 from hqcnn_lab.distributed import follow, is_follower
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.interpolation import check_interpolations
@@ -27,33 +30,43 @@ from hqcnn_lab.rules import check, slow_precision
 
 def main() -> None:
     """Refuse a wrong command line; hand a right one to Hydra, which trains once or runs every job of a sweep."""
-    arguments = get_args_parser().parse_args()
-    asks_for_help = arguments.help or arguments.hydra_help or arguments.shell_completion
-    foreign_config = arguments.config_path or arguments.config_name or arguments.config_dir
-    if not asks_for_help and not foreign_config:
-        try:
-            jobs: list[dict[str, Any]] = []
-
-            def look(config: DictConfig) -> None:
-                check(config, in_sweep=arguments.multirun)
-                jobs.append(OmegaConf.to_container(config, resolve=True))
-
-            check_command_line(arguments.overrides, arguments.multirun, check=look)
-            if not arguments.cfg and not is_follower():
-                check_folders(arguments.overrides, arguments.multirun)
-                for job in jobs:
-                    check_arguments(job)
-        except ConfigError as error:
-            sys.exit(f"error: {error}")
     # A job that is told to end says so in its status and its exit code; Lightning's own handler would exit with 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
+    arguments = get_args_parser().parse_args()
+    foreign_config = arguments.config_path or arguments.config_name or arguments.config_dir
+    try:
+        if arguments.help and not foreign_config:
+            print(help_of_train(arguments.overrides))
+            return
+        if not (arguments.hydra_help or arguments.shell_completion or foreign_config):
+            _check(arguments)
+    except (ConfigError, HydraException) as error:
+        sys.exit(f"error: {first_line(error)}")
+    except SystemExit:
+        print("interrupted; nothing was begun", flush=True)
+        raise
     start = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job)
-    if arguments.multirun and not (asks_for_help or foreign_config or arguments.cfg):
+    if arguments.multirun and not (arguments.hydra_help or foreign_config or arguments.cfg):
         _sweep(arguments.overrides, start)
     else:
         start()
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Of everything that is to run; what has to import torch and Lightning, as the run would, comes last."""
+    jobs: list[dict[str, Any]] = []
+
+    def look(config: DictConfig) -> None:
+        check(config, in_sweep=arguments.multirun)
+        jobs.append(OmegaConf.to_container(config, resolve=True))
+
+    check_command_line(arguments.overrides, arguments.multirun, check=look)
+    if not arguments.cfg and not is_follower():
+        check_folders(arguments.overrides, arguments.multirun)
+        for job in jobs:
+            check_arguments(job)
 
 
 def _sweep(overrides: list[str], start: Callable[[], None]) -> None:
@@ -62,7 +75,7 @@ def _sweep(overrides: list[str], start: Callable[[], None]) -> None:
     # Its folder, which may be named by the time, is settled here, so that it is known before and after.
     config = compose_sweep(overrides)
     given = any(line.startswith("hydra.sweep.dir=") for line in overrides)
-    sys.argv += [] if given else [f"hydra.sweep.dir='{config.hydra.sweep.dir}'"]
+    sys.argv += [] if given else [as_override("hydra.sweep.dir", config.hydra.sweep.dir)]
     run_sweep(overrides, config, start)
 
 
@@ -100,7 +113,7 @@ def _how_to_go_on(config: DictConfig) -> str:
     if folder.parent == Path(config.paths.runs_dir).absolute():
         words.append("resume=auto")
     elif checkpoint.exists():
-        words.append(as_argument("ckpt_path", str(checkpoint)))
+        words.append(shlex.quote(as_override("ckpt_path", str(checkpoint))))
     else:
         return "nothing is lost yet, the same command starts anew"
     return f"to go on: python -m hqcnn_lab.train {' '.join(words)}"

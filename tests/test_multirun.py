@@ -15,7 +15,15 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY_PHANTOM
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+from run_folders import write_run
 from test_sweep import command, jobs_of
+
+from hqcnn_lab.config import compose_sweep
+from hqcnn_lab.multirun import run_job
+from hqcnn_lab.record import code_version
+from hqcnn_lab.sweep import digest
 
 SMALL = [*TINY_PHANTOM, "trainer.max_epochs=1", "logger=none"]
 # HQCNN_SWEEP_JOBS=24 for the real thing; a job takes seconds to start.
@@ -23,6 +31,10 @@ N_JOBS = int(os.environ.get("HQCNN_SWEEP_JOBS", "8"))
 TWO_AT_A_TIME = ["hydra/launcher=cores", "hydra.launcher.n_jobs=2"]
 needs_joblib = pytest.mark.skipif(
     importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None, reason="hqcnn-lab[joblib] is not installed"
+)
+
+needs_optuna = pytest.mark.skipif(
+    importlib.util.find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="hqcnn-lab[optuna] is not installed"
 )
 
 
@@ -171,6 +183,28 @@ def test_a_sweep_says_what_it_will_do_and_grows(done_before: Path, tmp_path: Pat
     assert "sweep: 3 jobs, 1 at a time, into sweep; it holds 2 results, which are kept; about" in more.stdout
     assert more.stdout.count("(was there)") == 2
     assert len(jobs_of(tmp_path / "sweep")) == 3
+
+
+@pytest.mark.parametrize(
+    ("search", "shown"), [([], True), pytest.param(["search=optuna_gvco"], False, marks=needs_optuna)]
+)
+def test_a_search_shows_validation_alone(
+    search: list[str], shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Regression: every trial printed its test accuracy, to choose by which the docs forbid.
+    config = compose_sweep([*TINY_PHANTOM, *search, "name=a", f"hydra.sweep.dir={tmp_path}"])
+    config.hydra.job.num = 0
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", config.copy())
+    with open_dict(config):
+        del config["hydra"]
+    run = write_run(tmp_path / f"a_{digest(config)}", accuracy=0.75)
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps(environment | {"code": code_version()}))
+    summary = json.loads((run / "summary.json").read_text())
+    assert run_job(config) == summary["val/accuracy"]
+    test = ", test/accuracy 75.0 %" if shown else ""
+    said = capsys.readouterr().out
+    assert said == f"[0] {run.name}: val/accuracy {100 * summary['val/accuracy']:.1f} %{test} (was there)\n"
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,30 @@ def test_help_lists_every_sweep_with_its_question_and_needs_no_torch() -> None:
     assert "tune_seeds:" in said
 
 
+def test_a_finished_run_of_no_figures_is_named_and_costs_the_others_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Regression: `summary.json` = `[]` ended the study, its tables unwritten, at every start.
+    def run_jobs(jobs: Iterable[Job], workers: int, threads: int) -> Iterator[Ended]:
+        for end in plant(lambda lr, seed: {"val/accuracy": 0.5})(jobs, workers, threads):
+            if "optim=adam" in end.job.overrides and "seed=5" in end.job.overrides:
+                for name in ("summary.json", "environment.json", "metrics.csv", "predictions.csv"):
+                    (end.job.folder / name).write_text("[]")
+            yield end
+
+    monkeypatch.setattr(study, "run_jobs", run_jobs)
+    out = here / "multirun" / "optimizers_phantom"
+    with pytest.raises(SystemExit) as refused:
+        study.main([*TWO_ARMS, "sweep.lr_factors=[1]", "sweep.seeds=[5,6]"])
+    [damaged] = (here / "multirun" / "runs").glob("*adam*_s5_*")
+    assert str(refused.value) == (
+        f"error: not whole: adam exact lr×1 seed 5: {damaged}/summary.json holds a list, not names with values (move "
+        "the folder away, and it runs again); the same command tries again what failed"
+    )
+    assert [row["status"] for row in table(out / "runs.csv")] == ["finished", "finished", "unreadable", "finished"]
+    assert "| adam | 0.004 (×1) | 1, 1 unreadable |" in (out / "table.md").read_text()
+
+
 def plant(merit: Callable[[float, int], dict[str, float | None] | str]) -> Callable[..., Iterator[Ended]]:
     """A stand-in for `run_jobs`: what a run of a learning rate and a seed comes to is planted, nothing is trained."""
 

@@ -157,17 +157,12 @@ def _part(family: Family, asked: str | None, gallery: Gallery, problems: Problem
             score_tables.differences(reference, against),
             score_tables.test_notes(reference, against),
         )
-    n_drawable = sum(bool(group.finished) for group in family.results)
-    if n_drawable > len(drawn):
-        part.drawn_note = (
-            f"Drawn, and told class by class, are {len(drawn)} of {n_drawable} settings: the reference, and the best "
-            "on validation."
-        )
     part.charts = training_charts(family.id, drawn, colours, metrics_of(drawn, problems))
     by_group = {g.id: [tests[row["folder"]] for row in g.finished if row["folder"] in tests] for g in drawn}
     classes = _most_common([test.classes for of_one in by_group.values() for test in of_one])
-    by_group = {id_: [test for test in of_one if test.classes == classes] for id_, of_one in by_group.items()}
-    by_group = {id_: of_one for id_, of_one in by_group.items() if of_one}
+    others = [g.name for g in drawn if any(test.classes != classes for test in by_group[g.id])]
+    by_group = {g.id: by_group[g.id] for g in drawn if by_group[g.id] and g.name not in others}
+    part.drawn_note = _drawn_note(len(drawn), sum(bool(group.finished) for group in family.results), others)
     if by_group:
         calibration, part.rocs = scored_charts(family.id, drawn, colours, by_group)
         part.charts[2:2] = calibration
@@ -182,6 +177,16 @@ def _part(family: Family, asked: str | None, gallery: Gallery, problems: Problem
         for one in part.mistakes:
             one.note = public(one.note)
     return part
+
+
+def _drawn_note(n_drawn: int, n_drawable: int, others: Sequence[str]) -> str:
+    lines = []
+    if n_drawable > n_drawn:
+        how_many = f"{n_drawn} of {n_drawable} settings"
+        lines.append(f"Drawn, and told class by class, are {how_many}: the reference, and the best on validation.")
+    if others:
+        lines.append(f"Not told class by class, as its classes are others: {_some(others)}.")
+    return " ".join(lines)
 
 
 def _predictions_of(family: Family, problems: Problems) -> dict[str, Predictions]:

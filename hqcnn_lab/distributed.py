@@ -1,5 +1,6 @@
 """What the processes of one distributed run need of each other; alone, a process is the first of one."""
 
+import math
 import os
 import subprocess
 import sys
@@ -17,6 +18,14 @@ def is_follower() -> bool:
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> float:
+    """How many this machine has."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # not every system tells
+        return math.inf
 
 
 def gather(value: Any) -> list[Any]:

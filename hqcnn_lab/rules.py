@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
 from hqcnn_lab.combination import check_combination
-from hqcnn_lab.distributed import cores, is_follower
+from hqcnn_lab.distributed import cores, is_follower, memory_bytes
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.free_text import PATHS, check_name, check_path, check_wandb
 from hqcnn_lab.models import FITTED_LAST, GRADIENT_FREE
@@ -173,7 +173,7 @@ def _check_circuit(config: DictConfig) -> None:
             "circuit.shot_gradient=parameter_shift: shifts angles, and circuit.encoder=amplitude has none to train "
             "the network before it; use circuit.shot_gradient=straight_through"
         )
-    need, have = _batch_bytes(config, noise), _memory_bytes()
+    need, have = _batch_bytes(config, noise), memory_bytes()
     if config.trainer.accelerator in ("auto", "cpu") and need > have:
         raise ConfigError(
             f"circuit.n_wires={circuit.n_wires}: one batch needs about {need / 2**30:.0f} GiB and this machine has "
@@ -214,13 +214,6 @@ def _batch_bytes(config: DictConfig, noise: Noise | None) -> float:
     if "n_circuits" in model:  # one for each patch
         n_samples *= model.n_circuits * max(dataset.image_size / 2 ** len(model.widths) / model.kernel_size, 1) ** 2
     return n_samples * bytes_per_sample(circuit.n_wires, circuit.n_layers, circuit.engine, noise)
-
-
-def _memory_bytes() -> float:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not every system tells
-        return math.inf
 
 
 def _is_on_cpu(accelerator: str) -> bool:
@@ -304,7 +297,7 @@ def check_dataset(dataset: DictConfig) -> None:
 def _check_size(dataset: DictConfig) -> None:
     """Whether images that are drawn, not read, find room: once as they are drawn, and once as they are kept."""
     counts = {key: dataset[key] for key in ("n_train", "n_test") if dataset.get(key) is not None}
-    need, have = sum(counts.values()) * dataset.get("image_size", 0) ** 2 * _BYTES_A_PIXEL, _memory_bytes()
+    need, have = sum(counts.values()) * dataset.get("image_size", 0) ** 2 * _BYTES_A_PIXEL, memory_bytes()
     if need > have:
         key = max(counts, key=counts.__getitem__)
         raise ConfigError(

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hqcnn_lab.distributed import memory_bytes
+
 # In the order of data.layout.CLASSES.
 GLIOMA, MENINGIOMA, NOTUMOR, PITUITARY = range(4)
 
@@ -278,9 +280,18 @@ def generate(n_images: int, seed: int, size: int = 64) -> tuple[np.ndarray, np.n
     Returns:
         Images `[n, size, size]`, float32, each spanning [0, 1], and labels `[n]`, int64, indices into
         `data.layout.CLASSES`.
+
+    Raises:
+        ValueError: one line, for arguments out of range or more than the memory holds.
     """
     if n_images < 0 or seed < 0 or size < 16:
         raise ValueError(f"need n_images >= 0, seed >= 0 and size >= 16, got {n_images=}, {seed=}, {size=}")
+    # A block is painted in layers, most of them as large as itself.
+    need, have = 4 * size**2 * (n_images + 20 * _BLOCK), memory_bytes()
+    if need > have:
+        raise ValueError(
+            f"{n_images} images of {size}×{size} pixels need {need >> 30:,} GiB and this machine has {have / 2**30:.0f}"
+        )
     images = np.empty((n_images, size, size), np.float32)
     labels = np.empty(n_images, np.int64)
     # One thread: the operations are too small to share, and on a busy machine waiting for the second costs most.

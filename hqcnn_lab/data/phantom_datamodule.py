@@ -3,7 +3,7 @@
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from hqcnn_lab.data.datamodule import ImageDataModule
+from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
 from hqcnn_lab.data.phantom import generate
 from hqcnn_lab.data.split import split_images
 
@@ -37,8 +37,8 @@ class PhantomDataModule(ImageDataModule):
         """Generate both sides once, and cut the validation part from the training side."""
         if hasattr(self, "images"):
             return
-        train = generate(self.n_train, seed=2 * self.split_seed + _TRAIN_STREAM, size=self.image_size)
-        test = generate(self.n_test, seed=2 * self.split_seed + _TEST_STREAM, size=self.image_size)
+        train = self._draw("n_train", _TRAIN_STREAM)
+        test = self._draw("n_test", _TEST_STREAM)
         self.images = np.concatenate([train[0], test[0]])
         self.labels = np.concatenate([train[1], test[1]])
         in_test = np.arange(self.n_train + self.n_test) >= self.n_train
@@ -47,3 +47,10 @@ class PhantomDataModule(ImageDataModule):
         self.frames = [""] * len(self.names)
         self.split = split_images(self.labels, in_test, self.val_fraction, self.split_seed)
         self.require_every_class()
+
+    def _draw(self, argument: str, stream: int) -> tuple[np.ndarray, np.ndarray]:
+        n_images = getattr(self, argument)
+        try:
+            return generate(n_images, seed=2 * self.split_seed + stream, size=self.image_size)
+        except ValueError as error:
+            raise UnusableData(f"dataset.{argument}={n_images}: {error}") from None

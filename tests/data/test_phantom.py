@@ -5,6 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from hqcnn_lab.data import PhantomDataModule
+from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.data.layout import CLASSES
 from hqcnn_lab.data.phantom import generate
 
@@ -97,3 +99,29 @@ def test_a_linear_model_stays_under_80_percent(phantom):
         optimizer.step(loss)
         scores.append(((test @ weight[:-1] + weight[-1]).argmax(1) == labels[1000:]).float().mean().item())
     assert 0.4 < max(scores) < 0.8  # under 0.4 the linear model itself would be broken
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"n_images": 10**9}, "1000000000 images of 64×64 pixels need 15,2"),
+        ({"n_images": 2**40}, "need 16,777,2"),
+        ({"n_images": 10**400}, "need "),
+        ({"n_images": 1, "size": 10**6}, "1 images of 1000000×1000000 pixels need "),
+        ({"n_images": -1}, "need n_images >= 0"),
+        ({"n_images": 1, "size": 15}, "size >= 16"),
+    ],
+)
+def test_more_than_the_memory_holds_is_refused_in_a_line(arguments, words):
+    # Regression: a traceback of numpy's, or an hour of drawing before the system ended the process.
+    with pytest.raises(ValueError, match=words) as error:
+        generate(seed=0, **arguments)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("argument", ["n_train", "n_test"])
+@pytest.mark.parametrize("n", [10**9, 2**40, -1])
+def test_the_data_set_names_the_argument(argument, n):
+    data = PhantomDataModule(**({"n_train": 40, "n_test": 8, "image_size": 16} | {argument: n}))
+    with pytest.raises(UnusableData, match=rf"^dataset\.{argument}={n}: "):
+        data.setup()

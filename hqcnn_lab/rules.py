@@ -301,7 +301,7 @@ def _check_size(dataset: DictConfig) -> None:
     if need > have:
         key = max(counts, key=counts.__getitem__)
         raise ConfigError(
-            f"dataset.{key}={counts[key]}: so many images need about {need / 2**30:,.0f} GiB and this machine has "
+            f"dataset.{key}={counts[key]}: so many images need about {int(need) >> 30:,} GiB and this machine has "
             f"{have / 2**30:.0f}"
         )
 

@@ -43,7 +43,7 @@ class Ensemble(nn.Module):
         A run of another split may have been trained on images that are tested here.
         """
         from hqcnn_lab.data.datamodule import UnusableData
-        from hqcnn_lab.data.manifest import manifest_hash
+        from hqcnn_lab.data.manifest import manifest_hash, read_manifest
         from hqcnn_lab.trained import UnusableRun, load_run
 
         here, members = manifest_hash(data.manifest_text()), []
@@ -61,8 +61,11 @@ class Ensemble(nn.Module):
                 raise UnusableData(
                     f"model.runs: {run}: sees {member.image_size} pixels, not dataset.image_size={self.image_size}"
                 )
-            manifest = Path(run).expanduser() / "split_manifest.csv"
-            if not manifest.is_file() or manifest_hash(manifest.read_text(encoding="utf-8")) != here:
+            try:
+                rows = read_manifest(Path(run) / "split_manifest.csv")
+            except ValueError as error:
+                raise UnusableData(f"model.runs: {error}") from None
+            if member.config is None or manifest_hash(rows) != here:
                 raise UnusableData(
                     f"model.runs: {run}: its images, or their split, are not those asked for here: it may have been "
                     "trained on what is tested now"

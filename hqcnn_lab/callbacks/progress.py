@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class Progress(RichProgressBar):
-    """A live bar on a terminal; in a log file or a pipe, one line an epoch."""
+    """A line an epoch, and on a terminal a live bar below the lines; a log file or a pipe gets the lines alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -17,11 +17,19 @@ class Progress(RichProgressBar):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_epoch_end(trainer, pl_module)
-        if self.is_disabled and trainer.is_global_zero:
-            shown = {name: trainer.callback_metrics.get(name) for name in ("train/loss", "val/loss", "val/accuracy")}
-            figures = "  ".join(f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None)
-            print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}", flush=True)
+        if not trainer.is_global_zero:
+            return
+        shown = {name: trainer.callback_metrics.get(name) for name in ("train/loss", "val/loss", "val/accuracy")}
+        figures = "  ".join(f"{name} {float(value):.4f}" for name, value in shown.items() if value is not None)
+        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {figures}"
+        if self.is_enabled and self.progress is not None:
+            self.progress.console.print(line, highlight=False, soft_wrap=True)
+        else:
+            print(line, flush=True)
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        """Without `v_num`, which names nothing here."""
-        return {k: v for k, v in super().get_metrics(trainer, pl_module).items() if k != "v_num"}
+        """None beside the bar: they are those of the epoch before, which the line above it shows."""
+        return {}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"  # Lightning's own counts from 0

@@ -166,9 +166,10 @@ def _newest_first(places: Iterable[Path]) -> list[Path]:
 def _job_rows(folder: Path) -> list[dict[str, Any]]:
     """A sweep's jobs as they are now, a row each, by name."""
     rows, now = [], code_version()
-    for job in sorted(path.parent for path in folder.glob("*/output.log")):
-        if re.search(r"\.(failed|interrupted)-\d+$", job.name):
-            continue  # an earlier attempt
+    for job in sorted(path for path in folder.glob("*") if path.is_dir()):
+        is_earlier = re.search(r"\.(failed|interrupted)-\d+$", job.name)
+        if is_earlier or not (re.search("_[0-9a-f]{12}$", job.name) or (job / "output.log").exists()):
+            continue
         state, run = state_of(job), RunFolder(job)
         name = job.name.encode(errors="backslashreplace").decode()  # bytes that are no text
         row = {"job": name, "state": state, "reason": "", "seconds": run.status.seconds}

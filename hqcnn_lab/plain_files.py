@@ -39,7 +39,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
     Raises FileNotFoundError where nothing is there, `Unusable` for everything else.
     """
-    text = _decoded(path)
+    text = read_text(path)
     if not text.strip():
         raise Unusable("is empty")
     content = _parse_yaml(text) if path.suffix == ".yaml" else parse_json(text)
@@ -174,13 +174,13 @@ def _called(value: Any) -> str:
     return "nothing" if value is None else names.get(type(value), f"a {type(value).__name__}")
 
 
-def _decoded(path: Path) -> str:
+def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
+    """The whole of a file, without the mark that an editor may leave at its start; raises what `read_mapping` does."""
     with _opened(path) as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise Unusable(f"is larger than {MOST_BYTES // 2**20} MiB")
+        if path.stat().st_size > most_bytes or len(content := file.read(most_bytes + 1)) > most_bytes:
+            raise Unusable(f"is larger than {most_bytes // 2**20} MiB")
     try:
-        return content.decode("utf-8-sig")  # an editor may leave a mark at the start
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise Unusable(f"is not UTF-8 at byte {error.start}") from None
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from run_folders import set_status, write_run
 
 from hqcnn_lab import multirun, resume, study
-from hqcnn_lab.analysis import load_runs
+from hqcnn_lab.analysis import load_runs, offline
 from hqcnn_lab.analysis.comparison import read_correct, read_groups
 from hqcnn_lab.analysis.metrics import read_metrics
 from hqcnn_lab.find_run import newest_run
@@ -33,11 +33,11 @@ FILES = (*MAPPINGS, *TABLES)
 
 @pytest.fixture
 def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two whole runs in a folder, and `c`, which is to be damaged."""
+    """Two whole runs in a folder whose name has what patterns are made of, and `c`, which is to be damaged."""
     monkeypatch.setattr(resume, "digest", lambda config: DIGEST)
     for seed, name in enumerate("abc"):
-        complete(write_run(tmp_path / "sweep" / name, seed=seed))
-    return tmp_path / "sweep"
+        complete(write_run(tmp_path / "sw[e]ep *ö" / name, seed=seed))
+    return tmp_path / "sw[e]ep *ö"
 
 
 def complete(run: Path) -> Path:
@@ -213,6 +213,32 @@ def test_a_study_whose_runs_are_not_to_be_read_has_a_row(tmp_path: Path) -> None
         rows = load_runs([out, tmp_path / "runs"])
         assert [row["state"] for row in rows] == (["failed", "finished"] if n < 4 else ["finished"])
         assert n == 4 or rows[0]["torn"] == ["runs.csv"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "null", "[" * 100_000, '{"config": [], "summary": 3, "name": {}, "start_time": 5}'),
+        '{"config": {"optim": {"lr": "x"}, "seed": [1]}, "summary": {"epochs": 1e400, "a": [[]]}, "exit_code": "x"}',
+        '{"run": {"git": [1]}, "config": {"_wandb": 1}, "summary": {"test/accuracy": 10}}\n{"run": []}\n[',
+    ],
+)
+def test_an_offline_file_may_say_anything(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "offline-run-2026"
+    folder.mkdir()
+    (folder / "run-a.wandb").touch()
+    monkeypatch.setattr(offline, "_inspect", lambda *_: text)
+    [row] = load_runs(tmp_path)
+    assert row["torn"] == ["run-a.wandb"]
+    assert make_contents([row], [tmp_path]).unusable.rows[0][2] == "run-a.wandb"
+
+
+def test_a_job_that_left_nothing_but_its_folder_is_in_the_table(tmp_path: Path) -> None:
+    # Of a disk that was full at once: the sweep said "no job".
+    (tmp_path / "a_0123456789ab").mkdir()
+    (tmp_path / "a_0123456789ab.interrupted-1").mkdir()
+    [row] = multirun._job_rows(tmp_path)
+    assert (row["job"], row["state"], row["reason"]) == ("a_0123456789ab", "interrupted", "ended without a word")
 
 
 def test_a_network_is_taken_from_a_run_or_the_reason_is_one_line(trained_run: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hqcnn_lab.data.split import Split
+from hqcnn_lab.plain_files import MOST_TABLE_BYTES, Unusable, read_text
 
 
 class Row(NamedTuple):
@@ -77,11 +78,11 @@ def read_manifest(path: str | Path) -> list[Row]:
     """
     path = Path(path).expanduser()
     try:
-        text = path.read_text(encoding="utf-8-sig")  # a spreadsheet leaves a mark at the start
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 at byte {error.start}") from error
+        text = read_text(path, MOST_TABLE_BYTES)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
+    except Unusable as error:
+        raise ValueError(f"{path} {error}") from None
     rows: list[Row] = []
     seen: dict[tuple[str, str, str], int] = {}
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)

@@ -53,7 +53,12 @@ class DicomImage(NamedTuple):
 
 
 def read_dicom(content: bytes, any_modality: bool = False) -> list[DicomImage]:
-    """Return the frames of a DICOM file, given whole.
+    """Return the frames of a DICOM file, all or none: see `dicom_frames`."""
+    return list(dicom_frames(content, any_modality))
+
+
+def dicom_frames(content: bytes, any_modality: bool = False) -> Iterator[DicomImage]:
+    """Yield the frames of a DICOM file, given whole.
 
     Modality LUT or slope and intercept; then the VOI LUT or the first window, clipped but not stretched, so that the
     slices of one series stay comparable (a window narrower than 1, or beyond all that the bits stored can hold, is
@@ -73,7 +78,7 @@ def read_dicom(content: bytes, any_modality: bool = False) -> list[DicomImage]:
             raise LeftOut(reason)
         if not elements.raw.keys() & set(PIXELS):
             raise UnreadableImage("it holds no pixels, though it speaks of an image; perhaps it is cut off")
-        return list(_frames(elements))
+        yield from _frames(elements)
     except UnreadableImage:
         raise
     except MemoryError:

@@ -14,8 +14,10 @@ from pydicom.charset import convert_encodings, decode_bytes
 from hqcnn_lab.data.dicom_walk import LONG_VR, SHORT_VR, Walk, looks_explicit
 from hqcnn_lab.data.reading import UnreadableImage
 
-# What a file, or all its frames once decoded, may take in memory: 512 frames of 512×512 in 16 bits.
+# What all frames of a file may take in memory once decoded, 512 of 512×512 in 16 bits; and how many pixels they may
+# have, as numbers of 32 bits may come of each.
 MAX_DECODED = 2**28
+MAX_VALUES = 2**27
 
 IMPLICIT, EXPLICIT, DEFLATED, BIG_ENDIAN = (f"1.2.840.10008.1.2{end}" for end in ("", ".1", ".1.99", ".2"))
 
@@ -101,6 +103,8 @@ def _file_meta(content: bytes) -> tuple[str, int]:
     walk, syntax = Walk(content, "<", True), ""
     while content[at : at + 2] in (b"\2\0", b"\0\0") and at + 8 <= len(content):
         tag, _, length, value = walk.header(at)
+        if tag == length == 0:
+            break
         if tag == 0x00020010:
             syntax = content[value : value + length].decode("ascii", "replace").strip(" \0")
         at = value + length

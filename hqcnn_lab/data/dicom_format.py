@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hqcnn_lab.data.dicom_elements import MAX_DECODED, Elements
+from hqcnn_lab.data.dicom_elements import MAX_DECODED, MAX_VALUES, Elements
 from hqcnn_lab.data.dicom_walk import MAX_FRAMES, PIXELS
 from hqcnn_lab.data.reading import MAX_PIXELS, UnreadableImage
 
@@ -74,8 +74,9 @@ def pixel_format(elements: Elements) -> PixelFormat:
         raise UnreadableImage(f"{samples} × {allocated} bits per pixel are not supported")
     if not 1 <= stored <= allocated:
         raise UnreadableImage(f"it contradicts itself: {stored} bits stored of {allocated}")
-    if form.frames * form.rows * form.columns * samples * max(allocated, 8) > MAX_DECODED * 8:
-        raise UnreadableImage(f"more than {MAX_DECODED >> 20} MiB once decoded")
+    n_pixels = form.frames * form.rows * form.columns
+    if n_pixels * samples * max(allocated, 8) > MAX_DECODED * 8 or n_pixels > MAX_VALUES:
+        raise UnreadableImage(f"more than {MAX_DECODED >> 20} MiB, or {MAX_VALUES >> 20} million pixels, once decoded")
     return form
 
 

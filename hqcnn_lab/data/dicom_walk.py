@@ -1,5 +1,6 @@
 """Step through the elements of a DICOM file, as lenient as pydicom, and keep those that an image needs."""
 
+import re
 import struct
 from contextlib import suppress
 from typing import Any
@@ -77,6 +78,7 @@ _TEXT_VR = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split
 # The VRs that are rewritten, so that texts are texts and integers have 16 bits.
 _FOREIGN = dict.fromkeys([*_BYTES, *SEQUENCES], frozenset[bytes]()) | dict.fromkeys(_TEXTS, frozenset(_NUMBER_VR))
 _FOREIGN |= dict.fromkeys(_INTEGERS, (_TEXT_VR | _NUMBER_VR.keys()) - {b"US", b"SS"})
+_NOT_ZERO = re.compile(rb"[^\0]")
 _BYTE_ORDER = {"<": "little", ">": "big"}
 
 
@@ -113,6 +115,9 @@ class Walk:
             tag, vr, length, at = self.header(at)
             if tag == _ITEM_END:
                 break
+            if tag == length == 0:  # what a download that was cut off leaves, millions of them
+                filled = _NOT_ZERO.search(content, at)
+                at += ((filled.start() if filled else end) - at) // 8 * 8
             name = _NAMES.get(tag)
             if name in SEQUENCES and depth < _USED_DEPTH:
                 raw[name], at = self._items(at, length, end, depth + 1)

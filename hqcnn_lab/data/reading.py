@@ -22,6 +22,7 @@ MAX_FILE = 300 * 2**20
 MAX_TAG_NUMBERS = 2**21  # of a TIFF; one of `MAX_PIXELS` has a quarter of that, in the smallest tiles
 # A JPEG of ten bytes a scan would be decoded for minutes; sound ones have some ten scans.
 MAX_SCANS = 500
+MAX_EXIF = 100  # blocks of a JPEG; Pillow copies all that it has at each
 _PHOTOMETRIC = 262  # the tag of a TIFF that says whether black is zero, or white
 # Pillow knows more: EPS, which it would hand to Ghostscript to run; JPEG 2000, which takes 1.2 GiB for `MAX_PIXELS`.
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
@@ -63,14 +64,17 @@ def decode(content: bytes) -> tuple[np.ndarray, str]:
 
     Raises `UnreadableImage` with the reason.
     """
-    if content.count(b"\xff\xda") > MAX_SCANS and content[:2] == b"\xff\xd8":
-        raise UnreadableImage(f"more than {MAX_SCANS} JPEG scans")
+    if content[:2] == b"\xff\xd8":
+        for what, mark, most in (("scans", b"\xff\xda", MAX_SCANS), ("EXIF blocks", b"Exif\0\0", MAX_EXIF)):
+            if content.count(mark) > most:
+                raise UnreadableImage(f"more than {most} JPEG {what}")
     if _n_tag_numbers(content) > MAX_TAG_NUMBERS:
         raise UnreadableImage(f"more than {MAX_TAG_NUMBERS} numbers in the tags of a TIFF file")
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:  # before anything is decoded
-                raise UnreadableImage(f"{image.width}×{image.height} pixels, more than {MAX_PIXELS}")
+            most = MAX_PIXELS // 2 if image.format == "WEBP" else MAX_PIXELS  # of which its decoder keeps copies
+            if image.width * image.height > most:  # before anything is decoded
+                raise UnreadableImage(f"{image.width}×{image.height} pixels, more than {most}")
             if max(image.size) > MAX_SIDE:
                 raise UnreadableImage(f"{image.width}×{image.height} pixels, a side longer than {MAX_SIDE}")
             image.load()

@@ -1,7 +1,7 @@
 """Read one folder of slices, scaled series by series, and one file of a folder of pictures."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 from itertools import groupby
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from xxhash import xxh3_128_hexdigest
 
-from hqcnn_lab.data.dicom import DICOM_PREPROCESSING, DicomImage, LeftOut, pixel_digest, read_dicom
+from hqcnn_lab.data.dicom import DICOM_PREPROCESSING, DicomImage, LeftOut, dicom_frames, pixel_digest, read_dicom
 from hqcnn_lab.data.dicom_elements import is_dicom
 from hqcnn_lab.data.reading import PREPROCESSING, UnreadableImage, decode, fit, read_file, shrink
 
@@ -84,6 +84,7 @@ def read_series(root: Path, names: list[str], size: int) -> Decoded:
                 raise UnreadableImage("not a DICOM file")
             digest = xxh3_128_hexdigest(content)
             slices += [_Slice(name, digest, image) for image in read_dicom(content)]
+            del content  # before all that is made of it
         except LeftOut as error:
             left_out.append((name, str(error)))
         except UnreadableImage as error:
@@ -122,7 +123,7 @@ def read_picture(root: Path, name: str, size: int) -> Decoded:
         content = read_file(Path(root) / name)
         digest = xxh3_128_hexdigest(content)
         if is_dicom(content[:132]):
-            frames = read_dicom(content, any_modality=True)
+            frames: Iterable[DicomImage] = dicom_frames(content, any_modality=True)
         else:
             gray, mode = decode(content)
             frames = [DicomImage("", "", "", 0, 0, 0.0, gray, pixel_digest(gray), mode)]
@@ -177,7 +178,7 @@ def _without_padding(image: DicomImage) -> np.ndarray:
 
 
 def _percentiles(images: list[np.ndarray]) -> tuple[float, float]:
-    """Return what `np.percentile` over all pixels would, in a fifth of the time and without a copy of integers."""
+    """Return what `np.percentile` over all pixels would, in a fifth of the time and without a copy of them."""
     n_pixels = sum(image.size for image in images)
     places = [percent / 100 * (n_pixels - 1) for percent in PERCENTILES]
     high = max(image.max().item() for image in images)
@@ -191,17 +192,37 @@ def _percentiles(images: list[np.ndarray]) -> tuple[float, float]:
         def ordered(place: int) -> float:
             return low + int(np.searchsorted(cumulative, place, side="right"))
     else:
-        pixels = np.concatenate([image.ravel() for image in images], dtype=np.float32)
-        pixels.sort()  # vectorized; a partition takes ten times as long where many pixels are black
-
-        def ordered(place: int) -> float:
-            return float(pixels[place])
+        ordered = _ordered_reals(images)
 
     below, above = (
         ordered(int(place)) * (1 - place % 1) + ordered(min(int(place) + 1, n_pixels - 1)) * (place % 1)
         for place in places
     )
     return below, above
+
+
+def _ordered_reals(images: list[np.ndarray]) -> Callable[[int], float]:
+    """Return what tells the number at a place of all in order: by counting their upper 16 bits, then the lower."""
+
+    def keys(image: np.ndarray) -> np.ndarray:
+        """Integers that are ordered as the real numbers are."""
+        bits = image.astype(np.float32).ravel().view(np.int32)
+        return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+    def counted(parts: Iterable[np.ndarray]) -> np.ndarray:
+        return sum(np.bincount(part, minlength=2**16) for part in parts).cumsum()
+
+    upper = counted((keys(image) >> 16) + 2**15 for image in images)
+
+    def ordered(place: int) -> float:
+        first = int(np.searchsorted(upper, place, side="right")) - 2**15
+        all_keys = (keys(image) for image in images)
+        lower = counted(part[part >> 16 == first] & 0xFFFF for part in all_keys)
+        before = upper[first + 2**15 - 1] if first > -(2**15) else 0
+        key = np.int32(first * 2**16 + int(np.searchsorted(lower, place - before, side="right")))
+        return float((key ^ ((key >> 31) & 0x7FFFFFFF)).view(np.float32))
+
+    return ordered
 
 
 def _scaled(image: DicomImage, low: float, high: float, size: int) -> np.ndarray:

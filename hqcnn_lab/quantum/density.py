@@ -7,11 +7,10 @@ the real matrix R_ij = Tr(Pᵢ U Pⱼ U†)/2ᵏ, and each channel of `Noise` a 
 Two directions, the same figures. Backwards (Heisenberg): the K observables go back through gates and channels to the
 encoding, once a step whatever the batch. A wire's encoded, noisy Bloch vector is linear in (1, cos x, sin x), so what
 arrives is a polynomial for `trig.contract`: a GEMM. Forwards: the vectors of the samples, where the circuit re-uploads
-or encodes amplitudes, or where there are more observables than samples.
+or encodes amplitudes, where there are more observables than samples, or where torch transforms the operations.
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from hqcnn_lab.quantum import trig
 from hqcnn_lab.quantum.circuit import CONTROLLED, Circuit, Gate, encoding
 from hqcnn_lab.quantum.noise import Noise
+from hqcnn_lab.quantum.transform import constant, transform
 
 CHUNK = 2**22  # numbers evolved at a time; of more, only what goes in and out is kept for the backward pass
 
@@ -42,7 +42,8 @@ def expectations(angles: Tensor, weights: Tensor, circuit: Circuit, noise: Noise
     4ⁿ for every observable, or, going forwards, for every sample: not for more than `noise.MAX_DENSITY_WIRES` wires.
     """
     steps = _steps(weights, circuit, noise)
-    if circuit.reuploads or circuit.encoder == "amplitude" or circuit.n_outputs > angles.shape[-1]:
+    once = circuit.encoder != "amplitude" and not circuit.reuploads and transform(angles, weights) is None
+    if not once or circuit.n_outputs > angles.shape[-1]:
 
         def read(chunk: Tensor) -> Tensor:
             return _forwards(chunk, steps, circuit, noise).index_select(1, _index(_places(circuit), chunk.device))
@@ -210,8 +211,7 @@ def _matrices(weights: Tensor, circuit: Circuit, channel: Tensor) -> dict[tuple[
     return made
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # a tensor first made inside inference mode could never be used by a training step
+@constant(maxsize=64)
 def _encoded(encoder: str, noise: Noise, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[4, 3]: from (1, cos x, sin x) to the encoded wire's (1, ⟨X⟩, ⟨Y⟩, ⟨Z⟩), noise included."""
     *before, turn = encoding(encoder, 1)
@@ -265,7 +265,6 @@ def _paulis(like: Tensor) -> Tensor:
     return like.new_tensor(entries, dtype=like.dtype.to_complex())
 
 
-@lru_cache(maxsize=1024)
-@torch.inference_mode(False)
+@constant(maxsize=1024)
 def _index(places: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(places, device=device)

@@ -4,14 +4,13 @@ States are [C, 2ⁿ, B]: C circuits with weights of their own, the batch last, s
 GEMM. A step's matrices are made from the weights once and shared by the batch.
 """
 
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
 from hqcnn_lab.quantum.circuit import Circuit
 from hqcnn_lab.quantum.gates import make_matrices
 from hqcnn_lab.quantum.plan import Controlled, Local, Permutation, Plan, Step, groups, make_plan
+from hqcnn_lab.quantum.transform import constant
 
 INNER_WIRES = 12  # signs of more wires than these are kept as a product: 2ⁿ of them for every output would fill memory
 
@@ -158,8 +157,7 @@ def string_signs(plan: Plan, device: torch.device, dtype: torch.dtype) -> tuple[
     return tuple(_signs(wires, plan.strings, device, dtype) for wires in (range(cut), range(cut, plan.n_wires)))
 
 
-@lru_cache(maxsize=256)
-@torch.inference_mode(False)
+@constant(maxsize=256)
 def _signs(wires: range, strings: tuple[tuple[int, ...], ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     basis = torch.arange(2 ** len(wires), device=device)
     signs = torch.ones(len(strings), len(basis), device=device, dtype=dtype)
@@ -170,8 +168,7 @@ def _signs(wires: range, strings: tuple[tuple[int, ...], ...], device: torch.dev
     return signs
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
+@constant(maxsize=64)
 def walsh(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[size, size]: from the Z strings over all subsets of m wires, size = 2ᵐ, to the 2ᵐ probabilities."""
     matrix = torch.ones(1, 1, device=device, dtype=dtype)
@@ -186,7 +183,6 @@ def sources(n_wires: int, pairs: tuple[tuple[int, int], ...], device: torch.devi
     return cached(n_wires, pairs, device, inverse)
 
 
-@torch.inference_mode(False)
 def _sources(n_wires: int, pairs: tuple[tuple[int, int], ...], device: torch.device, inverse: bool) -> Tensor:
     order = basis = torch.arange(2**n_wires, device=device)
     for control, target in pairs[::-1] if inverse else pairs:
@@ -194,5 +190,5 @@ def _sources(n_wires: int, pairs: tuple[tuple[int, int], ...], device: torch.dev
     return order
 
 
-_sources_of_few = lru_cache(maxsize=1024)(_sources)
-_sources_of_many = lru_cache(maxsize=8)(_sources)  # 8 MB each at 20 wires
+_sources_of_few = constant(maxsize=1024)(_sources)
+_sources_of_many = constant(maxsize=8)(_sources)  # 8 MB each at 20 wires

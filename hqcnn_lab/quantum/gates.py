@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hqcnn_lab.quantum.circuit import CONTROLLED, Gate
 from hqcnn_lab.quantum.plan import Controlled, Local, Plan, groups
+from hqcnn_lab.quantum.transform import constant
 
 _FEW = 4  # matrices whose Kronecker product is gathered: more would gather too much
 
@@ -90,8 +91,7 @@ def kron(matrices: Tensor) -> Tensor:
     return product.unflatten(-1, (2**k, 2**k))
 
 
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)
+@constant(maxsize=16)
 def _kron_entries(k: int, device: torch.device) -> Tensor:
     """[k · 4ᵏ]: for each factor, which of all 4k entries goes into every entry of the product."""
     wires = torch.arange(k)
@@ -153,13 +153,11 @@ def _primitives(gate: Gate, name: str) -> list[tuple[str, int]]:
     return [(name, gate.weights[0] if gate.weights else 0)]
 
 
-@lru_cache(maxsize=128)
-@torch.inference_mode(False)  # a tensor first made inside inference mode could never be used by a training step
+@constant(maxsize=128)
 def _columns(layout: _Layout, device: torch.device) -> Tensor:
     return torch.tensor(layout.entries, device=device).flatten()
 
 
-@lru_cache(maxsize=16)
-@torch.inference_mode(False)
+@constant(maxsize=16)
 def _constants(device: torch.device, dtype: torch.dtype) -> Tensor:
     return torch.tensor([_CONSTANTS], device=device, dtype=dtype)

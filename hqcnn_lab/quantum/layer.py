@@ -27,7 +27,8 @@ class QuantumLayer(CircuitModule):
             "amplitude".
         readout: "z", "x", "y" of every measured wire, "zz" of all pairs i < j, "probabilities" of the basis states.
         engine: "trig", "statevector" (both without second derivatives), "folded", "torchquantum" (the reference,
-            float32 only): all exact; "auto" is trig or statevector, by circuit and batch.
+            float32 only): all exact; "auto" is trig or statevector, by circuit and batch, and folded, where it can run,
+            under `torch.func`, `torch.export`, `torch.jit.trace` and forward-mode differentiation.
         noise: `Noise`, or a mapping of its arguments; None, or all rates 0: an exact circuit.
         shots: measurements an output is estimated from; None: exact expectations.
         shot_gradient: "straight_through" (the exact gradient) or "parameter_shift" (sampled too, as on hardware).

@@ -10,12 +10,20 @@ from torch import Tensor, nn
 
 from hqcnn_lab.quantum.ansatz import ANSATZES
 from hqcnn_lab.quantum.circuit import Circuit, make_circuit
-from hqcnn_lab.quantum.limits import check_circuit, check_count, choose_engine
+from hqcnn_lab.quantum.limits import MAX_WIRES, check_circuit, check_count, choose_engine
 from hqcnn_lab.quantum.noise import Noise, as_noise, trajectory
+from hqcnn_lab.quantum.transform import transform
 
 INITIAL_STD = 0.3  # radians: near the identity, where deep circuits still have gradients
 
 _ENGINE_MODULES = {"torchquantum": "torchquantum_engine"}
+
+# By engine, what of `transform` it goes with; trig with nothing. torchquantum keeps what it makes while it is followed.
+_GOES_WITH = {
+    "folded": ("torch.func", "forward-mode differentiation", "torch.export", "torch.jit.trace"),
+    "torchquantum": ("torch.func", "forward-mode differentiation"),
+    "statevector": ("torch.jit.trace",),
+}
 
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:
@@ -109,6 +117,10 @@ class CircuitModule(nn.Module):
             from hqcnn_lab.quantum.shots import parameter_shift, sample
 
             if self.shot_gradient == "parameter_shift":
+                if (what := transform(angles, weights)) is not None:
+                    raise RuntimeError(
+                        f"shot_gradient='parameter_shift' does not go with {what}: use 'straight_through'"
+                    )
                 return parameter_shift(self._run, angles, weights, self.circuit, self.shots)
             return sample(self._run(angles, weights, self.circuit), self.circuit, self.shots)
 
@@ -121,7 +133,14 @@ class CircuitModule(nn.Module):
             return density.with_readout_error(self._run_exactly(angles, weights, circuit), circuit, self.noise)
         if self.noise.choose_method(self.n_wires) == "density":
             return density.expectations(angles, weights, circuit, self.noise)
-        uniform = random.Random(int(torch.randint(2**62, ()))).random  # so that torch's seed decides
+        if (what := transform(angles, weights)) in ("torch.export", "torch.jit.trace"):
+            raise RuntimeError(
+                f"noise.method='trajectories' does not go with {what}, which keeps one draw: use 'density'"
+            )
+        try:
+            uniform = random.Random(int(torch.randint(2**62, ()))).random  # so that torch's seed decides
+        except RuntimeError as error:
+            raise RuntimeError("noise.method='trajectories' does not go with vmap: use 'density'") from error
         drawn = [trajectory(circuit, self.noise, uniform) for _ in range(self.noise.n_trajectories)]
         mean = sum(self._run_exactly(angles, weights, one) for one in drawn) / len(drawn)
         return density.with_readout_error(mean, circuit, self.noise)
@@ -131,9 +150,22 @@ class CircuitModule(nn.Module):
             return angles.new_zeros(angles.shape[0], circuit.n_outputs, angles.shape[2]) + 0 * (
                 angles.sum() + weights.sum()
             )
-        engine = choose_engine(self.engine, self.n_wires, self.encoder, circuit.n_outputs, angles.shape[2])
+        engine = self._choose_engine(angles, weights, circuit)
         module = import_module(f"hqcnn_lab.quantum.{_ENGINE_MODULES.get(engine, engine)}")
         return module.expectations(angles, weights, circuit)
+
+    def _choose_engine(self, angles: Tensor, weights: Tensor, circuit: Circuit) -> str:
+        engine = choose_engine(self.engine, self.n_wires, self.encoder, circuit.n_outputs, angles.shape[2])
+        if (what := transform(angles, weights)) is None:
+            return engine
+        can_fold = self.encoder != "reuploading" and self.n_wires <= MAX_WIRES["folded"]
+        able = [e for e, goes_with in _GOES_WITH.items() if what in goes_with and (can_fold or e != "folded")]
+        if self.engine == "auto" and can_fold:
+            return "folded"
+        if engine in able:
+            return engine
+        remedy = f"use engine={able[0]!r}" if able else "nor does any other engine, with this encoder and so many wires"
+        raise RuntimeError(f"engine={self.engine!r} does not go with {what}: {remedy}")
 
     def circuit_repr(self) -> str:
         parts = [f"n_layers={self.n_layers}", f"ansatz={self.ansatz}", f"engine={self.engine}"]

@@ -6,7 +6,6 @@ after that a sample costs one real matrix product, whatever the circuit's depth.
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ from hqcnn_lab.quantum.circuit import Circuit
 from hqcnn_lab.quantum.evolve import readout_matrix, refuse_second_derivatives
 from hqcnn_lab.quantum.folded import as_real_rows, unitary
 from hqcnn_lab.quantum.plan import make_plan
+from hqcnn_lab.quantum.transform import constant
 from hqcnn_lab.quantum.workspace import last_use, workspace
 
 CHUNK = 2**22  # numbers at a time in the large intermediates on a CPU: they stay in the workspace for the backward pass
@@ -204,8 +204,7 @@ def _thirds(features: Tensor, n_wires: int) -> Iterator[tuple[int, Tensor, Tenso
         yield wire, *features[:, : 3 ** (step + 1)].split(3**step, 1)
 
 
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)
+@constant(maxsize=64)
 def _traces(n_wires: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[3ᵏ, 4ᵏ]: half the trace of a matrix, by (row, column), with every product of (1, Z, X) on k wires."""
     paulis = torch.tensor([[1, 0, 0, 1], [1, 0, 0, -1], [0, 1, 1, 0]], dtype=torch.float64, device="cpu") / 2

@@ -56,8 +56,17 @@ def _lines_of(name: str, unused: Sequence[str]) -> Iterator[str]:
             yield f"{group}: {choice}"
         elif choice:
             yield f"{group}: {choice}"
-            of_group = (CONFIG_DIR / group / f"{choice.split()[0]}.yaml").read_text(encoding="utf-8").splitlines()[1:]
-            yield from (f"  {key}" for key in of_group if f"{group}.{key.partition(':')[0]}" not in unused)
+            yield from (f"  {line}" for line in _used(group, choice.split()[0], unused))
+
+
+def _used(group: str, choice: str, unused: Sequence[str]) -> Iterator[str]:
+    """The lines of a group's file, but those of keys that are not used, and what is below them."""
+    is_used = True
+    for line in (CONFIG_DIR / group / f"{choice}.yaml").read_text(encoding="utf-8").splitlines()[1:]:
+        if not line.startswith(" "):
+            is_used = f"{group}.{line.partition(':')[0]}" not in unused
+        if is_used:
+            yield line
 
 
 def help_of_train(overrides: Sequence[str]) -> str:

@@ -62,6 +62,8 @@ def check_path(key: str, path: Any) -> None:
         wrong = "is not UTF-8, and could not be written down; give the folder another name, or a link to it"
     elif max(len(part.encode()) for part in path.split("/")) > MAX_PART or len(path.encode()) > MAX_PATH:
         wrong = f"is too long, the most is {MAX_PART} bytes between two /"
+    elif not _has_home(path):
+        wrong = "whose home that is, is not known; write out the path"
     if wrong:
         raise ConfigError(f"{key}={shown(str(path))}: {wrong}")
 
@@ -123,6 +125,14 @@ def _check_label(key: str, text: Any, longest: int, forbidden: str = "") -> None
         wrong = f"W&B takes no {found.replace(' ', 'space')} in it"
     if wrong:
         raise ConfigError(f"{key}={shown(str(text))}: {wrong}")
+
+
+def _has_home(path: str) -> bool:
+    try:
+        Path(path).expanduser()
+    except RuntimeError:  # ~somebody, who is not there
+        return False
+    return True
 
 
 def _exists(path: Path) -> bool:

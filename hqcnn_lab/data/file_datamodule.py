@@ -14,7 +14,7 @@ from hqcnn_lab.data.cache import CachedImages, File, Reader, decode
 from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
 from hqcnn_lab.data.duplicates import KEPT_CORRELATION, KEPT_HASH_DISTANCE, Twins, find_twins, group_alike, group_twins
 from hqcnn_lab.data.manifest import load_salt, pseudonym, read_manifest, split_from_manifest
-from hqcnn_lab.data.series import ImageRecord, as_text
+from hqcnn_lab.data.series import OTHER_PAGES, ImageRecord, as_text
 from hqcnn_lab.data.split import Split, cut, kept_together
 from hqcnn_lab.distributed import cores
 
@@ -180,6 +180,11 @@ class FileDataModule(ImageDataModule):
         lines += [f"skipped {name}: {reason}" for name, reason in self.skipped_files[:N_LISTED]]
         n_more = len(self.skipped_files) - N_LISTED
         return [as_text(line) for line in lines] + [f"skipped {n_more} files more"] * (n_more > 0)
+
+    def describe(self) -> list[str]:
+        """Also how many files hold more pages than the one that is taken."""
+        n = Counter(reason for _, reason in self.left_out)[OTHER_PAGES]
+        return [*super().describe(), *([f"files of several pages, of which the first is taken: {n}"] if n else [])]
 
 
 def _stored(path: Path, names: Sequence[str], find: Callable[[], Sequence[np.ndarray]]) -> Sequence[np.ndarray]:

@@ -12,7 +12,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Part of every cache key: raise it whenever a change below changes a pixel.
 PREPROCESSING = "gray, turned as EXIF says, antialiased bilinear resize to a square, min-max; 2"
-FIRST_PAGE = "first of several pages"  # in the mode of what a file holds more of
 
 # A slice of 8,192² is far beyond any scanner's; more is a mistake, or a file made to exhaust the memory: with all that
 # decoding takes beside it, none takes a GiB.
@@ -59,8 +58,9 @@ def read_file(path: Path) -> bytes:
         raise UnreadableImage(f"it cannot be opened: {error.strerror}") from error
 
 
-def decode(content: bytes) -> tuple[np.ndarray, str]:
-    """Return a picture's gray levels `[H, W]` as a viewer shows them, and Pillow's name of its mode, such as RGB.
+def decode(content: bytes) -> tuple[np.ndarray, str, bool]:
+    """Return a picture's gray levels `[H, W]` as a viewer shows them, Pillow's name of its mode, such as RGB, and
+    whether it is the first of several pages.
 
     Raises `UnreadableImage` with the reason.
     """
@@ -80,8 +80,8 @@ def decode(content: bytes) -> tuple[np.ndarray, str]:
             image.load()
             with suppress(Exception):  # of damaged EXIF: a viewer shows the image as it is stored
                 ImageOps.exif_transpose(image, in_place=True)
-            pages = f" ({FIRST_PAGE})" if image.format != "MPO" and getattr(image, "is_animated", False) else ""
-            return _to_gray(image), image.mode + pages
+            several = getattr(image, "is_animated", False) and image.format != "MPO"  # a photograph and its thumbnail
+            return _to_gray(image), image.mode, several
     except UnreadableImage:
         raise
     except MemoryError:

@@ -15,6 +15,7 @@ from hqcnn_lab.data.dicom import DICOM_PREPROCESSING, DicomImage, LeftOut, dicom
 from hqcnn_lab.data.dicom_elements import is_dicom
 from hqcnn_lab.data.reading import PREPROCESSING, UnreadableImage, decode, fit, read_file, shrink
 
+OTHER_PAGES = "pages after the first"  # what is left out of a file of several
 PERCENTILES = (1, 99)  # of all pixels of a series: what becomes 0 and 1
 
 
@@ -51,7 +52,8 @@ class ImageRecord(NamedTuple):
 class Decoded(NamedTuple):
     """`images` float16 `[n, size, size]` in [0, 1], one per record; files that gave none, and why.
 
-    `left_out` are sound files that are no diagnostic MR slice, under reasons that can be counted.
+    `left_out` are sound files that are no diagnostic MR slice, or what is left out of one that gave an image: under
+    reasons that can be counted.
     """
 
     records: list[ImageRecord]
@@ -119,13 +121,14 @@ def read_picture(root: Path, name: str, size: int) -> Decoded:
     """
     records: list[ImageRecord] = []
     images: list[np.ndarray] = []
+    several = False
     try:
         content = read_file(Path(root) / name)
         digest = xxh3_128_hexdigest(content)
         if is_dicom(content[:132]):
             frames: Iterable[DicomImage] = dicom_frames(content, any_modality=True)
         else:
-            gray, mode = decode(content)
+            gray, mode, several = decode(content)
             frames = [DicomImage("", "", "", 0, 0, 0.0, gray, pixel_digest(gray), mode)]
         for place, image in enumerate(frames):
             images.append(fit(_without_padding(image), size))
@@ -134,7 +137,7 @@ def read_picture(root: Path, name: str, size: int) -> Decoded:
         return Decoded([], _stack([], size), [], [(name, str(error))])
     except UnreadableImage as error:
         return Decoded([], _stack([], size), [(name, str(error))], [])
-    return Decoded(records, _stack(images, size), [], [])
+    return Decoded(records, _stack(images, size), [], [(name, OTHER_PAGES)] if several else [])
 
 
 def as_text(file: str) -> str:

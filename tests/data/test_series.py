@@ -13,8 +13,9 @@ from PIL import Image
 from pydicom.uid import ImplicitVRLittleEndian
 
 from hqcnn_lab.data import reading, series
+from hqcnn_lab.data.inputs import read_inputs
 from hqcnn_lab.data.reading import read_image
-from hqcnn_lab.data.series import Decoded, read_picture, read_series
+from hqcnn_lab.data.series import Decoded, read_picture, read_pictures, read_series
 
 
 def write(root: Path, name: str, content: bytes) -> str:
@@ -250,6 +251,20 @@ def test_what_is_no_picture_is_skipped(content: bytes, tmp_path: Path) -> None:
     assert name == "x.jpg"
     assert reason.startswith("cannot identify it as one of the kinds of image that are read")
     assert decoded.images.shape == (0, 16, 16)
+
+
+def test_other_pages_are_said_to_be_left_out(tmp_path: Path) -> None:
+    pages = [Image.fromarray((RAMP // (16 + i)).astype(np.uint8)) for i in range(3)]
+    pages[0].save(tmp_path / "pages.tiff", save_all=True, append_images=pages[1:])
+    pages[0].save(tmp_path / "page.tiff")
+    names = ["page.tiff", "pages.tiff"]
+    decoded = read_pictures(tmp_path, names, 16)
+    assert [record.file for record in decoded.records] == names
+    assert np.array_equal(decoded.images[0], decoded.images[1])
+    assert decoded.left_out == [("pages.tiff", "pages after the first")]
+    # And so does `predict`, of a file and of a folder.
+    for path in (tmp_path, tmp_path / "pages.tiff"):
+        assert read_inputs(path, 16, by_series=False).skipped == [("pages.tiff", "pages after the first")]
 
 
 def test_jpeg_of_endless_scans_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from dicom_files import RAMP, as_file, mr_slice
+from PIL import Image
 
 from hqcnn_lab.data import KaggleDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import EpochShuffle, UnusableData
@@ -30,6 +31,16 @@ def test_official_split_keeps_the_published_halves(kaggle_root: Path, tmp_path: 
     assert data.describe() == ["12 train, 4 val, 16 test images"]
     assert data.audit().found["Testing"]["glioma"] == 4
     assert data.audit().published == PUBLISHED
+
+
+def test_files_of_several_pages_are_counted(kaggle_root: Path, tmp_path: Path) -> None:
+    file = next((kaggle_root / "Training" / "glioma").iterdir())
+    with Image.open(file) as image:
+        image.save(file, "TIFF", save_all=True, append_images=[image.rotate(90)])
+    data = kaggle(kaggle_root, tmp_path)
+    assert data.describe()[1:] == ["files of several pages, of which the first is taken: 1"]
+    assert data.not_used() == ["left out: 1 files, pages after the first"]
+    assert len(data.records) == 32
 
 
 def test_random_split_mixes_the_halves_and_keeps_the_classes_in_proportion(kaggle_root: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.command import read_overrides
+from hqcnn_lab.command import check_used, read_overrides
 from hqcnn_lab.config import check_command_line, compose
 from hqcnn_lab.rules import ConfigError, check_dataset, check_values, first_line
 
@@ -27,6 +27,13 @@ share, and look it over: counts, copies, patients on two sides, what gives the c
 An interrupted download or decoding goes on where it stopped. Where the data come from, and what is read: docs/data.md.
 """
 
+# Keys of the groups that only training has a use for.
+_UNUSED = ("dataset.augment", "dataset.balance", "dataset.batch_size", "dataset.seed", "seed")
+_UNUSED += ("paths.output_dir", "paths.runs_dir", "paths.sweeps_dir")
+# What an export calls the same.
+_COUNTS = ("n_patients", "slices_per_series", "series_per_patient")
+_IN_EXPORT = {"image_size": ("size",), "split_seed": ("seed",), "n_train": _COUNTS, "n_test": _COUNTS}
+
 
 class PrepareError(RuntimeError):
     """What was asked for cannot be done; the message is one line."""
@@ -34,10 +41,11 @@ class PrepareError(RuntimeError):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prepare what the command line asks for; a wrong one is answered in one line, with exit status 1."""
-    overrides = read_overrides("hqcnn_lab.prepare", "prepare", DESCRIPTION, argv)
+    overrides = read_overrides("hqcnn_lab.prepare", "prepare", DESCRIPTION, argv, _UNUSED)
     try:
         check_command_line(overrides, multirun=False, name="prepare", check=check_values)
         config = compose(overrides, "prepare")
+        _check_used(overrides, config)
         if config.export.layout:
             _export(config)
         else:
@@ -48,11 +56,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(f"error: {first_line(error)}")
 
 
+def _check_used(overrides: Sequence[str], config: DictConfig) -> None:
+    """Raise `ConfigError` for a key that would be passed over, and name the one that does what was meant."""
+    if config.export.layout and not config.dataset._target_.endswith("PhantomDataModule"):
+        raise ConfigError("export: only the phantom can be exported; leave out dataset=")
+    for line in overrides:
+        key = line.lstrip("+~").partition("=")[0]
+        group, _, name = key.rpartition(".")
+        if line.startswith("+"):
+            raise ConfigError(f"{line}: there is no key {key}, and nothing here would use one")
+        if config.export.layout and (group not in ("", "export") or key in ("tcia", "seed")):
+            same = (name,) if name in config.export else _IN_EXPORT.get(name, ())
+            instead = ", ".join(f"export.{name}=…" for name in same if name in config.export)
+            raise ConfigError(f"{line}: nothing in an export depends on {key}; {instead or 'leave it out'}")
+    check_used(overrides, _UNUSED)
+    if config.tcia is not None and "clinical" not in config.dataset:
+        raise ConfigError(f"tcia={config.tcia}: is for dataset=rembrandt")
+
+
 def _export(config: DictConfig) -> None:
     from hqcnn_lab.data.export import export_dicom, export_kaggle
 
-    if not config.dataset._target_.endswith("PhantomDataModule"):
-        raise ConfigError("export: only the phantom can be exported; leave out dataset=")
     if config.out is None:
         raise ConfigError(f"out=null: export={config.export.layout} needs a new folder, out=…")
     options: dict[str, Any] = OmegaConf.to_container(config.export, resolve=True)
@@ -69,7 +93,7 @@ def _export(config: DictConfig) -> None:
 
 
 def _prepare(config: DictConfig) -> None:
-    from hqcnn_lab.build import build
+    from hqcnn_lab.build import BuildError, build
     from hqcnn_lab.data.audit import describe
     from hqcnn_lab.data.cache import CacheError
     from hqcnn_lab.data.datamodule import UnusableData
@@ -84,7 +108,7 @@ def _prepare(config: DictConfig) -> None:
         data = build(OmegaConf.to_container(config.dataset, resolve=True))
         data.prepare_data()
         data.setup()
-    except (CacheError, UnusableData) as error:
+    except (BuildError, CacheError, UnusableData) as error:
         raise PrepareError(first_line(error)) from None
     audit = data.audit()
     lines = describe(audit) if audit else data.describe()
@@ -100,8 +124,6 @@ def _download(config: DictConfig) -> None:
     root, is_rembrandt = config.dataset.root, "clinical" in config.dataset
     if root is None:
         raise ConfigError("dataset.root=null: not set; give the folder of the data, or a new one to download to")
-    if config.tcia is not None and not is_rembrandt:
-        raise ConfigError(f"tcia={config.tcia}: is for dataset=rembrandt")
     path = Path(root).expanduser()
     is_absent = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if is_rembrandt and config.dataset.clinical is None:

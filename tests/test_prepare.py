@@ -18,6 +18,7 @@ from conftest import write_kaggle_tree
 from PIL import Image
 
 from hqcnn_lab import prepare
+from hqcnn_lab.config import compose
 from hqcnn_lab.data import download
 from hqcnn_lab.data.export import export_dicom
 from hqcnn_lab.data.manifest import read_manifest
@@ -122,6 +123,49 @@ WRONG = {
     "dataset.root=null": "dataset.root=null: not set; give the folder of the data, or a new one to download to",
     "--frobnicate": "unrecognized arguments: --frobnicate (--help lists what there is)",
 }
+
+
+# Regression: each was taken without a word, and changed nothing.
+PASSED_OVER = {
+    "export=dicom dataset.n_train=40": "export.n_patients=…, export.slices_per_series=…, export.series_per_patient=…",
+    "export=dicom dataset.image_size=40": "nothing in an export depends on dataset.image_size; export.size=…",
+    "export=dicom dataset.augment.flip=0": "depends on dataset.augment.flip; leave it out",
+    "export=kaggle dataset.n_train=40": "nothing in an export depends on dataset.n_train; export.n_train=…",
+    "export=kaggle dataset.n_test=40": "; export.n_test=…",
+    "export=kaggle dataset.split_seed=1": "; export.seed=…",
+    "export=kaggle dataset.val_fraction=0.2": "; leave it out",
+    "export=kaggle seed=1": "; export.seed=…",
+    "export=kaggle tcia=list.tcia": "; leave it out",
+    "export=kaggle paths.cache_dir=there": "; leave it out",
+    "seed=1": "seed=1: nothing here depends on seed; leave it out",
+    "dataset.seed=1": "; leave it out",
+    "dataset.batch_size=8": "; leave it out",
+    "dataset.balance=loss": "; leave it out",
+    "dataset.augment.flip=0": "; leave it out",
+    "paths.runs_dir=there": "; leave it out",
+    "tcia=list.tcia": "tcia=list.tcia: is for dataset=rembrandt",
+    "+n_train=40": "+n_train=40: there is no key n_train, and nothing here would use one",
+    "+dataset.root=brain": "+dataset.root=brain: there is no key dataset.root",
+    "export.n_train=40": "export.n_train: there is no such key",
+}
+
+
+@pytest.mark.parametrize("arguments", PASSED_OVER)
+def test_no_key_is_passed_over(arguments: str, here: Path) -> None:
+    said = refused(*arguments.split(), "out=new")
+    assert PASSED_OVER[arguments] in said
+    assert "\n" not in said
+    assert not any(here.iterdir())
+
+
+def test_every_key_is_used_or_refused() -> None:
+    # A key that is new has to be put on one side or the other.
+    used = {"_target_", "cache_dir", "image_size", "manifest", "n_test", "n_train", "root", "val_fraction", "workers"}
+    used |= {"clinical", "clinical_class", "clinical_id", "fold", "n_folds", "split", "split_seed"}
+    for dataset in ("kaggle", "phantom", "rembrandt"):
+        for key in compose([f"dataset={dataset}"], "prepare").dataset:
+            is_refused = f"dataset.{key}" in prepare._UNUSED
+            assert is_refused != (key in used), key
 
 
 @pytest.mark.parametrize("argument", WRONG)

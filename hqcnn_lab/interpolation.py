@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from hqcnn_lab.error import ConfigError, first_line
 
-MAX_STEPS = 1000  # interpolations that are looked up while one configuration is composed and read; ours take 50
+MAX_STEPS = 500  # interpolations that are looked up while one configuration is composed and read; ours take 50
 MAX_TEXT = 1_000_000  # characters that they come to
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+import hqcnn_lab.called  # noqa: F401  registers ${called:…}
 from hqcnn_lab.build import foreign_to_hydra
 from hqcnn_lab.error import ConfigError, first_line, shown
 from hqcnn_lab.free_text import check_folder, check_run_folder

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 
 from hqcnn_lab.build import build
+from hqcnn_lab.called import called
 from hqcnn_lab.rules import first_line
 
 if TYPE_CHECKING:
@@ -42,10 +43,10 @@ def make_loggers(config: dict[str, Any], split: str) -> list["Logger"]:
 
 def _labels(config: dict[str, Any], split: str, spec: dict[str, Any]) -> dict[str, Any]:
     """What a dashboard sorts by: the choices of the command line, or the classes' names where there was none."""
-    chosen = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    chosen, overrides = (hydra.runtime.choices, hydra.overrides.task) if hydra else ({}, [])
     parts = [
-        chosen.get(part) or config[part]["_target_"].rpartition(".")[2].removesuffix("DataModule").lower()
-        for part in ("dataset", "model", "optim")
+        called(part, chosen.get(part), config[part]["_target_"], overrides) for part in ("dataset", "model", "optim")
     ]
     tags = list(dict.fromkeys([*parts, split, *spec.get("tags", [])]))
     return {

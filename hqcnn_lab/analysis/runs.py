@@ -137,8 +137,8 @@ def as_mapping(value: Any) -> Mapping[str, Any]:
 def described(config: Mapping[str, Any], overrides: Any, name: str) -> Row:
     """A run's name, data set, model, optimizer, seed and overrides; `name` is its folder's, where the config is lost.
 
-    The three are called as in `conf/` where the overrides say it, otherwise by class: `optim=gvco_lr_only` is told from
-    `gvco` by its overrides alone.
+    The three are called as in `conf/` where the overrides say it, otherwise by class, also where they put another in
+    the place of the choice's: `optim=gvco_lr_only` is told from `gvco` by its overrides alone.
     """
     overrides = [str(line) for line in overrides] if isinstance(overrides, list) else None
     chosen = dict(line.lstrip("+").split("=", 1) for line in overrides or [] if "=" in line)
@@ -149,7 +149,7 @@ def described(config: Mapping[str, Any], overrides: Any, name: str) -> Row:
         kernel = as_mapping(config.get(group)).get("kernel", "quantum")
         if kernel != "quantum":
             by_class = f"{by_class}_{'twin' if kernel == 'classical' else kernel}"
-        return chosen.get(group, by_class)
+        return by_class if f"{group}._target_" in chosen else chosen.get(group, by_class)
 
     seed = config.get("seed", chosen.get("seed"))
     return {

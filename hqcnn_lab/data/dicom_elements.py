@@ -60,12 +60,12 @@ class Elements(NamedTuple):
 
 
 def _decoded(value: bytes, character_set: bytes) -> str:
-    """Decode a text that is not ASCII; what does not fit the character set stays apart, as it may name a patient."""
+    """Decode a text that is not ASCII. What does not fit its character set stays distinct, as it may name a patient."""
     names = [name.strip(" \0") for name in character_set.decode("ascii", "replace").split("\\")]
     text = "\ufffd"
     with _quiet(), suppress(Exception):  # names of no character set raise whatever they like
         text = decode_bytes(value, convert_encodings(names), set())
-    return value.decode("ascii", "backslashreplace") if "\ufffd" in text else text
+    return value.decode("latin-1") if "\ufffd" in text else text
 
 
 def is_dicom(head: bytes) -> bool:

@@ -214,6 +214,48 @@ def test_lookup_tables(syntax: str) -> None:
     assert np.array_equal(pixels(as_file(voi, syntax)), expected)
 
 
+@pytest.mark.parametrize("name", ["FloatPixelData", "DoubleFloatPixelData"])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
+def test_real_pixels(name: str, syntax: str) -> None:
+    expected = (RAMP / 3000).astype("f4" if name == "FloatPixelData" else "f8")
+    absent = dict.fromkeys(("BitsStored", "HighBit", "PixelRepresentation", "PixelData"))
+    data = mr_slice(**absent, BitsAllocated=expected.itemsize * 8, **{name: expected.tobytes()})
+    (image,) = read_dicom(as_file(data, syntax))
+    np.testing.assert_allclose(image.pixels, expected)
+    assert image.mode.endswith("float")
+    data.WindowCenter, data.WindowWidth = 0.5, 1  # narrower than of integers, and so no window
+    assert read_dicom(as_file(data, syntax))[0].pixels.max() > 1.2
+    expected[0, 0] = np.nan
+    setattr(data, name, expected.tobytes())
+    with pytest.raises(UnreadableImage, match="not a finite number"):
+        read_dicom(as_file(data, syntax))
+
+
+def test_white_is_low_where_a_file_says_so_in_either_way_or_both() -> None:
+    for values in ({"PhotometricInterpretation": "MONOCHROME1"}, {"PresentationLUTShape": "INVERSE"}):
+        assert np.array_equal(pixels(as_file(mr_slice(**values))), -RAMP.astype(int))
+    both = mr_slice(PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE")
+    assert np.array_equal(pixels(as_file(both)), -RAMP.astype(int))
+    assert np.array_equal(pixels(as_file(mr_slice(PresentationLUTShape="IDENTITY"))), RAMP)
+
+
+def test_numbers_with_a_comma_and_numbers_that_are_none() -> None:
+    # Regression guard: a slope of "1,5" was left away without a word, so that slices of a series were on two scales.
+    content = as_file(mr_slice(RescaleSlope="1.5", RescaleIntercept="-7"))
+    comma = content.replace(b"1.5 ", b"1,5 ")
+    assert comma != content
+    np.testing.assert_allclose(pixels(comma), RAMP * 1.5 - 7)
+    with pytest.raises(UnreadableImage, match="its rescale slope or intercept is no number"):
+        read_dicom(content.replace(b"1.5 ", b"high"))
+
+
+def test_undecodable_patients_stay_apart() -> None:
+    content = as_file(mr_slice(SpecificCharacterSet="ISO_IR 192", PatientID="abcd"))
+    ids = [b"\xff\xfea\x80", b"\xff\xfea\x81", b"abcd"]
+    patients = {read_dicom(content.replace(b"abcd", patient))[0].patient for patient in ids}
+    assert len(patients) == 3
+
+
 def test_bits_that_hold_no_pixel_are_cleared() -> None:
     overlay = (RAMP | 0xF000).astype(np.uint16)
     assert np.array_equal(pixels(as_file(mr_slice(overlay))), RAMP)

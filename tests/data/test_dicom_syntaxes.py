@@ -6,7 +6,9 @@ from io import BytesIO
 import numpy as np
 import pydicom
 import pytest
+from conftest import SHARED
 from dicom_files import as_file, encapsulated, mr_slice
+from PIL import Image
 from pydicom.uid import (
     HTJ2K,
     DeflatedExplicitVRLittleEndian,
@@ -16,6 +18,7 @@ from pydicom.uid import (
     HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -158,3 +161,63 @@ def test_lossy_streams_do_not_wrap_around() -> None:
     assert codecs().jpeg2k_decode(stream).max() > 4095
     pixels = read(encapsulated([stream], "1.2.840.10008.1.2.4.91", white))
     assert np.array_equal(pixels > 2048, white > 2048)
+
+
+def colours() -> tuple[np.ndarray, np.ndarray]:
+    y, x = np.indices((32, 48))
+    rgb = np.dstack([x * 5, y * 7, (x + y) * 3]).astype(np.uint8)
+    return rgb, np.asarray(Image.fromarray(rgb).convert("YCbCr"))
+
+
+PLAINLY = {  # what holds the colours as they are given
+    JPEGLossless: lambda image: jpeg_lossless(image, 8, predictor=4),
+    JPEGLosslessSV1: lambda image: jpeg_lossless(image, 8, predictor=1),
+    JPEGLSLossless: lambda image: codecs().jpegls_encode(image),
+    JPEG2000Lossless: lambda image: codecs().jpeg2k_encode(image, level=0, codecformat="j2k", mct=False),
+    HTJ2KLossless: lambda image: codecs().htj2k_encode(image, reversible=True, rgb=False),
+}
+BY_THE_STREAM = {  # what makes other colours of them, and says so in the stream
+    ("YBR_RCT", JPEG2000Lossless): lambda rgb: codecs().jpeg2k_encode(rgb, level=0, codecformat="j2k"),
+    ("RGB", JPEG2000Lossless): lambda rgb: codecs().jpeg2k_encode(rgb, level=0, codecformat="j2k"),
+    ("YBR_RCT", HTJ2KLossless): lambda rgb: codecs().htj2k_encode(rgb, reversible=True, rgb=True),
+    ("YBR_FULL_422", JPEGBaseline8Bit): lambda rgb: codecs().jpeg8_encode(rgb, level=100),
+    ("RGB", JPEGBaseline8Bit): lambda rgb: codecs().jpeg8_encode(rgb, level=100),  # falsely: it is JFIF, so YCbCr
+}
+IDS = "{0[0]}-{0[1]}"
+
+
+@needs_codecs
+@pytest.mark.parametrize("said", ["RGB", "YBR_FULL"])
+@pytest.mark.parametrize("syntax", PLAINLY, ids=lambda syntax: syntax.rpartition(".")[2])
+def test_colours_that_a_stream_holds_as_they_are(syntax: str, said: str) -> None:
+    # Regression guard: of a lossless JPEG of YCbCr, the colours were taken for red, green and blue.
+    rgb, ycc = colours()
+    stream = PLAINLY[syntax](rgb if said == "RGB" else ycc)
+    found = read(encapsulated([stream], syntax, rgb, PhotometricInterpretation=said))
+    np.testing.assert_allclose(found, rgb @ [0.299, 0.587, 0.114], atol=1)
+
+
+@needs_codecs
+@pytest.mark.parametrize("case", BY_THE_STREAM, ids=IDS.format)
+def test_colours_that_a_stream_changes(case: tuple[str, str]) -> None:
+    # Regression guard: of a JFIF stream in a file that says RGB, its luminance was taken for red.
+    rgb, _ = colours()
+    found = read(encapsulated([BY_THE_STREAM[case](rgb)], case[1], rgb, PhotometricInterpretation=case[0]))
+    np.testing.assert_allclose(found, rgb @ [0.299, 0.587, 0.114], atol=2)
+
+
+@needs_codecs
+def test_shared_files() -> None:
+    folder = SHARED.parent / "cases" / "dicom"
+    if not folder.is_dir():
+        pytest.skip("the cases are not on this machine")
+    found = {path.stem: read(path.read_bytes()) for path in folder.glob("*.dcm")}
+    assert np.array_equal(found["signed_12_bit_jpegls"], found["signed_12_bit_plain"])
+    plain = found["signed_12_bit_plain"]
+    assert (plain.min(), plain.max()) == (-496, 518)
+    for name in ("frames_as_1.0", "bad_character_set"):
+        expected = pydicom.dcmread(folder / f"{name}.dcm", force=True).PixelData
+        assert found[name].astype("<u2").tobytes() == expected
+    real = found["float_pixels"]
+    assert real.shape == (32, 32)
+    assert (float(real.min()), float(real.max())) == pytest.approx((0.004, 1.018))

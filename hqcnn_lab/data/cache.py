@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hqcnn_lab.data.series import Decoded, ImageRecord
 from hqcnn_lab.distributed import cores
+from hqcnn_lab.whole_files import remove_leftovers
 
 MANY_FILES = 1000  # fewer are decoded in threads: starting processes would take longer
 ABANDONED = 7 * 86400  # seconds after which what a killed job left behind is removed
@@ -83,6 +84,8 @@ def decode(
                 shutil.rmtree(entry, ignore_errors=True)
                 _drop_abandoned(cache_dir, entry)
                 _build(root, tasks, read, size, entry, workers or cores())
+    for folder in (cache_dir, entry):
+        remove_leftovers(folder)
     return _load(entry)
 
 

@@ -1,12 +1,14 @@
 """What is computed from images once, kept beside the decoded images."""
 
 import hashlib
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import xxhash
+
+from hqcnn_lab.whole_files import remove_leftovers, whole_file
 
 
 def cached_features(
@@ -22,13 +24,13 @@ def cached_features(
     pixels = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(images).tobytes())
     key = hashlib.sha256(f"{recipe} {images.shape} {images.dtype} {pixels}".encode()).hexdigest()[:24]
     path = Path(cache_dir).expanduser() / f"features-{key}.npy"
+    remove_leftovers(path.parent)
     try:
         return np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):  # absent or torn
         features = describe(images)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with scratch.open("wb") as file:
+    # Another machine, which does not know our processes, may take the file for a dead one's and remove it.
+    with suppress(FileNotFoundError), whole_file(path) as scratch, scratch.open("wb") as file:
         np.save(file, features)
-    scratch.replace(path)
     return features

@@ -1,8 +1,8 @@
 """What data sets of files share: decoded once into the cache, cut by a named split or as a manifest says."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -17,6 +17,7 @@ from hqcnn_lab.data.manifest import load_salt, pseudonym, read_manifest, split_f
 from hqcnn_lab.data.series import OTHER_PAGES, ImageRecord, as_text
 from hqcnn_lab.data.split import Split, cut, kept_together
 from hqcnn_lab.distributed import cores
+from hqcnn_lab.whole_files import whole_file
 
 N_LISTED = 20  # files that could not be read
 # Beside the images that they were found in; of another criterion, another name.
@@ -194,7 +195,7 @@ def _stored(path: Path, names: Sequence[str], find: Callable[[], Sequence[np.nda
             return [stored[name] for name in names]
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile):
         found = find()
-    scratch = path.with_suffix(f".{os.getpid()}.part.npz")
-    np.savez(scratch, **dict(zip(names, found, strict=True)))
-    scratch.replace(path)
+    # Another machine, which does not know our processes, may take the file for a dead one's and remove it.
+    with suppress(FileNotFoundError), whole_file(path) as scratch, scratch.open("wb") as file:
+        np.savez(file, **dict(zip(names, found, strict=True)))
     return found

@@ -1,6 +1,10 @@
 """Batches hold what the files hold; what is shuffled depends on the seed and the epoch alone."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ from PIL import Image
 
 from hqcnn_lab.data import KaggleDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import EpochShuffle, UnusableData
+from hqcnn_lab.data.file_datamodule import _stored
 from hqcnn_lab.data.layout import CLASSES, PUBLISHED, find_images
 from hqcnn_lab.data.reading import fit, read_image
 
@@ -170,6 +175,41 @@ def test_damaged_list_of_copies_is_made_again(stored: str, split: str, kaggle_ro
         np.testing.assert_array_equal(again.twins.original, first.twins.original)
         np.testing.assert_array_equal(again.groups, first.groups)
         assert path.read_bytes()[:100] == whole[:100]
+
+
+def test_what_killed_jobs_were_writing_is_swept_up(kaggle_root: Path, tmp_path: Path) -> None:
+    # Regression: it stayed for ever.
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    kaggle(kaggle_root, tmp_path)
+    [entry] = (tmp_path / "cache").glob("*/entry.json")
+    for number in (ended.pid, os.getppid()):
+        for path in (tmp_path / "cache" / "features-a.npy", entry.parent / "twins-1.npz", entry.parent / "alike.npz"):
+            path.with_name(f"{path.name}.{number}.part").touch()
+    (tmp_path / "cache" / "begun.part").mkdir()  # by a job that another goes on with
+    kaggle(kaggle_root, tmp_path)
+    left = {path.name for path in (tmp_path / "cache").rglob("*.part")}
+    living = {f"{name}.{os.getppid()}.part" for name in ("features-a.npy", "twins-1.npz", "alike.npz")}
+    assert left == {"begun.part", *living}
+
+
+def test_arrays_are_kept_or_found_again(tmp_path: Path) -> None:
+    # Another machine with the same cache knows nothing of our processes, and may sweep up what one is writing.
+    path = tmp_path / "found.npz"
+
+    def find() -> list[np.ndarray]:
+        return [np.arange(3)]
+
+    def swept(file: IO[bytes], **arrays: np.ndarray) -> None:
+        Path(file.name).unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "savez", swept)
+        assert _stored(path, ["a"], find)[0].tolist() == [0, 1, 2]
+    assert not list(tmp_path.iterdir())
+    for _ in range(2):
+        assert _stored(path, ["a"], find)[0].tolist() == [0, 1, 2]
+        assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_damaged_salt_is_said_in_one_line(kaggle_root: Path, tmp_path: Path) -> None:

@@ -63,6 +63,9 @@ def _check(config: DictConfig) -> None:
     find_run(config)
     if not config.input:
         raise ConfigError("input: not set; give an image, a DICOM file, or a folder of them")
+    if not Path(config.input).expanduser().exists():
+        pattern = "; patterns are not taken, give the folder" if set(config.input) & set("*?[") else ""
+        raise ConfigError(f"input={config.input}: there is no such file or folder{pattern}")
     if config.out is not None:
         out = Path(config.out).expanduser()
         if out.suffix not in (".csv", ".json"):
@@ -201,16 +204,17 @@ def _with_progress(batches: Sequence["Tensor"], n_images: int) -> Iterator["Tens
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    print(f"explaining {n_images} images", file=sys.stderr, flush=True)
+    print(f"explaining {n_images} image{'s' if n_images > 1 else ''}", file=sys.stderr, flush=True)
     said = time.monotonic()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("explaining", total=n_images)
         for batch in batches:
             yield batch
             progress.advance(task, len(batch))
-            if not console.is_terminal and time.monotonic() - said > PATIENCE:
+            done = int(batch[-1]) + 1
+            if not console.is_terminal and done < n_images and time.monotonic() - said > PATIENCE:
                 said = time.monotonic()
-                print(f"explained {int(batch[-1]) + 1} of {n_images} images", file=sys.stderr, flush=True)
+                print(f"explained {done} of {n_images} images", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,9 @@ from hqcnn_lab import models
 from hqcnn_lab.build import BuildError, build, untrusted_targets
 from hqcnn_lab.data import clinical
 from hqcnn_lab.rules import first_line
-from hqcnn_lab.run_folder import RunFolder
+from hqcnn_lab.run_folder import RunFolder, flat
+
+MOST = 100_000  # of anything in a network's description; building what a hostile one asks for could take all memory
 
 
 class UnusableRun(ValueError):
@@ -107,7 +109,8 @@ def load_run(path: str | Path, checkpoint: str = "last") -> TrainedModel:
         ) from None
     if not all(torch.isfinite(weights).all() for weights in net.parameters()):
         raise UnusableRun("its weights are not all finite numbers: the run diverged")
-    net.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+    _try_out(net.eval(), known["image_size"])
+    net.to("cuda" if torch.cuda.is_available() else "cpu")
     folder = file.parent.parent if file.parent.name == "checkpoints" else None
     config = None if folder is None else _config(folder / "config.yaml")
     return TrainedModel(
@@ -126,8 +129,10 @@ def _read(file: Path) -> dict[str, Any]:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise UnusableRun("not a checkpoint, or refused: it holds more than plain data") from None
-    except Exception as error:  # whatever torch and zipfile call it
-        raise UnusableRun(f"not a readable checkpoint, truncated or not one ({type(error).__name__})") from None
+    except PermissionError:
+        raise UnusableRun(f"you may not read {file.name}") from None
+    except Exception:  # whatever torch and zipfile call it
+        raise UnusableRun(f"{file.name} is no readable checkpoint: truncated, or another kind of file") from None
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise UnusableRun("not a checkpoint of this lab: there is no state_dict in it")
     known = content.get("hyper_parameters")
@@ -135,8 +140,10 @@ def _read(file: Path) -> dict[str, Any]:
     for key, kind in wanted.items():
         if not isinstance(known, dict) or not isinstance(known.get(key), kind):
             raise UnusableRun(f"not a checkpoint of this version of the lab: its hyper_parameters lack {key}")
-    if not known["classes"]:
-        raise UnusableRun("its list of classes is empty")
+    if len(known["classes"]) < 2 or not all(isinstance(name, str) for name in known["classes"]):
+        raise UnusableRun("its classes are not two names or more")
+    if not isinstance(content.get("epoch", -1), int):
+        raise UnusableRun("its epoch is not a whole number")
     return content
 
 
@@ -147,10 +154,24 @@ def _network(known: dict[str, Any]) -> nn.Module:
         raise UnusableRun(f"{key}={name} is refused: a checkpoint may only name {' or '.join(networks)}")
     if (target := spec.get("_target_")) not in networks:
         raise UnusableRun(f"model._target_={target} is unknown: this version has {', '.join(networks)}")
+    sizes = {**dict(flat(spec, "model.")), "image_size": known["image_size"]}
+    for key, value in sizes.items():
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if not key.endswith("seed") and any(isinstance(number, int) and number > MOST for number in numbers):
+            raise UnusableRun(f"{key} is above {MOST:,}: no network of this lab is that large")
     try:
         return build(spec, n_classes=len(known["classes"]), image_size=known["image_size"])
     except BuildError as error:
         raise UnusableRun(f"its network cannot be built, perhaps of another version: {first_line(error)}") from None
+
+
+def _try_out(net: nn.Module, image_size: int) -> None:
+    """What can be built may still fail, as with a rate of dropout that is not a number."""
+    try:
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+            net(torch.zeros(1, 1, image_size, image_size))
+    except Exception as error:
+        raise UnusableRun(f"its network fails on an image: {first_line(error)[:120]}") from None
 
 
 def _config(path: Path) -> dict[str, Any] | None:

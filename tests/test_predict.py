@@ -125,6 +125,7 @@ def test_pictures_go_where_one_is_and_overwrite_nothing(
     # Regression: explain=true asked for out=, said nothing on its way, and advised out= where it was given.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hqcnn_lab.predict.N_SHOWN", 4)
+    monkeypatch.setattr("hqcnn_lab.predict.EXPLAINED", 4)
     monkeypatch.setattr("hqcnn_lab.predict.PATIENCE", 0)
     folder = trained_run.parent / "brain/Testing/glioma"
     before = sorted(folder.iterdir())
@@ -137,7 +138,7 @@ def test_pictures_go_where_one_is_and_overwrite_nothing(
     main([*newest, f"input={folder}", "out=answers.csv"])
     said = capsys.readouterr()
     assert "and 2 images more: all are in answers.csv" in said.out
-    assert "explained 6 of 6 images" in said.err
+    assert said.err.splitlines()[-2:] == ["explaining 6 images", "explained 4 of 6 images"]
     names = ["answers.csv", "answers_explained", *(f"{before[0].stem}_explained{again}" for again in ("", "-2"))]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     assert len(list((tmp_path / "answers_explained").iterdir())) == 6
@@ -241,8 +242,8 @@ def test_checkpoints_that_cannot_be_trusted_or_used_are_refused(trained_run: Pat
     nan = content | {"state_dict": {k: v * float("nan") for k, v in content["state_dict"].items()}}
     some = {k: v for k, v in content["state_dict"].items() if k != "net.kernel.weights"}
     wrong: dict[str, tuple[Any, str]] = {
-        "truncated": (whole[: len(whole) // 2], "truncated or not one"),
-        "empty": (b"", "truncated or not one"),
+        "truncated": (whole[: len(whole) // 2], "no readable checkpoint: truncated"),
+        "empty": (b"", "no readable checkpoint: truncated"),
         "planted": (content | {"more": Planted(tmp_path / "planted")}, "refused: it holds more than plain data"),
         "target": (changed(content, model=model | {"_target_": "os.system"}), "_target_=os.system is refused"),
         "nested": (changed(content, model=nested), r"noise\._target_=os\.system is refused"),
@@ -253,6 +254,14 @@ def test_checkpoints_that_cannot_be_trusted_or_used_are_refused(trained_run: Pat
         "diverged": (nan, "the run diverged"),
         "older": ({"state_dict": {}}, "its hyper_parameters lack model"),
         "list": ([1], "there is no state_dict in it"),
+        "names": (changed(content, classes=[1, 2, 3, 4]), "its classes are not two names or more"),
+        "epoch": (content | {"epoch": None}, "its epoch is not a whole number"),
+        # Regression: it took 8 GB, and more.
+        "huge": (
+            changed(content, model=model | {"circuit": model["circuit"] | {"n_wires": 10**20}}),
+            "n_wires is above",
+        ),
+        "rate": (changed(content, model=model | {"dropout": float("nan")}), "its network fails on an image: dropout"),
     }
     for name, (what, words) in wrong.items():
         file = tmp_path / f"{name}.ckpt"

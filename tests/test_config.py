@@ -1,5 +1,6 @@
 """Wrong values are refused before anything is built, in one line that says what to do."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_config
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from hqcnn_lab import rules
-from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.config import CONFIG_DIR, as_override, check_command_line, compose
 from hqcnn_lab.rules import ConfigError, slow_precision
 from hqcnn_lab.train import train
 
@@ -258,15 +261,100 @@ def test_command_line_says_error_and_exits_without_a_traceback(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []  # refused before a run folder was made
 
 
+ENTRY_POINTS = [
+    "report",
+    "study",
+    "evaluate",
+    "predict",
+    "export",
+    "prepare",
+    "diagnose",
+    "dashboard",
+    "doctor",
+    "train",
+]  # the last is read
+
+
 def test_help_reads_well_and_needs_no_torch(tmp_path: Path) -> None:
+    # Regression: --help took four times as long as it had to, by what was imported and by Hydra's own listing.
     code = (
-        "import sys, runpy\nsys.argv = ['train', '--help']\n"
-        "try: runpy.run_module('hqcnn_lab.train', run_name='__main__')\n"
-        "finally: assert not {'torch', 'lightning', 'wandb'} & set(sys.modules)"
+        "import contextlib, sys, runpy\n"
+        f"for name in {ENTRY_POINTS}:\n"
+        "    sys.argv = [name, '--help']\n"
+        "    with contextlib.suppress(SystemExit): runpy.run_module(f'hqcnn_lab.{name}', run_name='__main__')\n"
+        "    slow = {'torch', 'lightning', 'wandb', 'scipy', 'pandas', 'sklearn', 'matplotlib', 'monai', 'plotly'}\n"
+        "    assert not slow & set(sys.modules), (name, slow & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "optim: adabelief, adam, adamw, gvco, gvco_literal, gvco_lr_only" in run.stdout
     assert "dataset.root=" in run.stdout
+    assert "experiment: baseline_hqcnn" in run.stdout
+    assert run.stdout.endswith("hydra.verbose=true logs more\n\n\n")
+    assert run.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["~/brain", "/data/Kö (2)", "/a&b", "/a#1", "/o'brien", '/"x"', "/a,b", "/a=b", "\\x", "[a]"]
+)
+def test_a_text_that_hydra_reads_as_something_else_is_answered_with_what_to_type(text: str) -> None:
+    # Regression: the hint spoke of commas, whatever the character was.
+    with pytest.raises(ConfigError) as error:
+        check_command_line(["dataset=kaggle", f"dataset.root={text}"], multirun=False)
+    if text in ("\\x", "[a]"):  # which Hydra takes, as a text and as a list
+        return
+    [typed] = shlex.split(str(error.value).partition("for this very text: ")[2])
+    with pytest.raises(ConfigError) as error:
+        check_command_line(["dataset=kaggle", typed], multirun=False)
+    assert str(error.value).startswith(f"dataset.root={Path(text).expanduser()}: there is no such folder")
+
+
+@given(st.text(max_size=40))
+@example("ends in \\")
+@example("\\'\"")
+def test_what_to_type_is_this_very_text(text: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    [typed] = shlex.split(shlex.quote(as_override("key", text)))
+    value = OverridesParser.create().parse_override(typed).value()
+    assert getattr(value, "text", value) == text
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("hydra.searchpath=[file:///tmp]", "is not read; a choice is a file in "),
+        ("hydra.sweep.subdir=x", "a job's folder is named by what it computes"),
+        ("hydra.mode=MULTIRUN", "-m makes a sweep"),
+        ("model._target_=mynet.MyNet", "one of your own goes into hqcnn_lab/models/"),
+        ("dataset.n_train=1000000000", "dataset.n_train=1000000000: so many images need about 38,1"),
+        ("dataset.n_test=1099511627776", "dataset.n_test=1099511627776: so many images need about "),
+        ("dataset.n_test=2**40", "must be a whole number"),
+        ("~seed", "Interpolation key 'seed' not found"),
+        ("~trainer.devices", "~trainer.devices: is needed"),
+        ("trainer.accelerator=mps", "torch finds no Apple GPU here"),
+    ],
+)
+def test_what_would_be_passed_over_or_found_late_is_refused(override: str, words: str) -> None:
+    if override.endswith("mps") and torch.backends.mps.is_available():
+        pytest.skip("this is an Apple GPU")
+    with pytest.raises(ConfigError) as error:
+        check_command_line([override], multirun=False)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_process_for_each_core_is_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Regression: a thousand processes started, and the machine's load passed 90.
+    monkeypatch.setattr(rules, "cores", lambda: 4)
+    with pytest.raises(ConfigError, match=r"trainer\.devices=1000: .* this machine has 4 cores; that is the most"):
+        check_command_line(["trainer.devices=1000", "trainer.accelerator=cpu"], multirun=False)
+    check_command_line(["trainer.devices=4", "trainer.accelerator=cpu"], multirun=False)
+
+
+def test_a_process_of_several_that_is_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")  # it would write nothing, and wait for the first one's word
+    with pytest.raises(ConfigError, match=r"^LOCAL_RANK=1 is set in the environment, .* trainer\.devices=1; unset it"):
+        check_command_line([], multirun=False)
 
 
 @pytest.mark.parametrize("experiment", sorted(p.stem for p in (CONFIG_DIR / "experiment").glob("*.yaml")))

@@ -13,6 +13,7 @@ from hqcnn_lab.data.dicom_format import PixelFormat, used_bits
 from hqcnn_lab.data.reading import UnreadableImage
 
 MAX_TILES = 4096  # of a JPEG 2000 stream; the decoder keeps some memory for each
+MAX_PRECINCTS = 2**17  # of a colour of one; sound streams have some hundreds, and each takes a KiB and a half
 MAX_JPEG_2000 = 2**25  # values; the decoder takes some ten bytes for each
 _TRAILING = 2**12  # bytes behind the end of a stream, which some writers leave
 
@@ -182,7 +183,33 @@ def _jpeg2000_header(frame: bytes) -> tuple[bytes, tuple[int, int, int, int, boo
     rows, columns = bottom - top, right - left
     if min(tile_width, tile_height) < 1 or -(-right // tile_width) * -(-bottom // tile_height) > MAX_TILES:
         raise UnreadableImage(f"more than {MAX_TILES} JPEG 2000 tiles")
+    if _n_precincts(frame, start, rows, columns) > MAX_PRECINCTS:
+        raise UnreadableImage(f"more than {MAX_PRECINCTS} JPEG 2000 precincts")
     return frame[start:], (rows, columns, samples, (depth & 0x7F) + 1, depth > 0x7F)
+
+
+def _n_precincts(stream: bytes, at: int, rows: int, columns: int) -> int:
+    """The largest number of precincts that a header of the stream asks for, its own or that of a part of a tile."""
+    most, at, part_end = 0, at + 2, len(stream)
+    while at + 12 <= len(stream):
+        marker, length = struct.unpack_from(">HH", stream, at)
+        if marker == 0xFF93:  # data, up to the next part
+            if part_end <= at:
+                break
+            at = part_end
+            continue
+        if marker == 0xFF90:
+            (part,) = struct.unpack_from(">I", stream, at + 6)
+            part_end = at + max(part, 12) if part else len(stream)
+        elif marker in (0xFF52, 0xFF53):  # for all colours, or for one
+            style, sizes = (4, 14) if marker == 0xFF52 else (5, 11)
+            if stream[at + style] & 1:
+                powers = [(size & 15, size >> 4) for size in stream[at + sizes : at + 2 + length]]
+                halved = range(len(powers) - 1, -1, -1)  # the first is of the image halved as often as it is
+                n = sum(-(-columns >> x + h) * -(-rows >> y + h) for (x, y), h in zip(powers, halved, strict=True))
+                most = max(most, n)
+        at += 2 + max(length, 2)
+    return most
 
 
 def _is_rgb(frame: bytes, form: PixelFormat) -> bool:

@@ -28,6 +28,7 @@ from pydicom.uid import (
 
 from hqcnn_lab.data.dicom import read_dicom
 from hqcnn_lab.data.dicom_pixels import ENCAPSULATED
+from hqcnn_lab.data.reading import UnreadableImage
 
 needs_codecs = pytest.mark.skipif(not find_spec("imagecodecs"), reason="the extra `jpeg` is not installed")
 PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
@@ -151,6 +152,23 @@ def test_signed_jpeg_2000_streams(stored: int, signed: bool) -> None:
     stream = codecs().jpeg2k_encode(words(expected, stored, stored - 1, False).view("i2"), level=0, codecformat="j2k")
     content = encapsulated([stream], JPEG2000Lossless, expected, **claims_of(stored, stored - 1, signed))
     assert np.array_equal(read(content), expected)
+
+
+@needs_codecs
+def test_jpeg_2000_of_tiny_precincts_is_refused() -> None:
+    # Regression guard: of 2048×2048 pixels, a precinct for each took more than two GiB.
+    image = np.zeros((2048, 2048), np.uint8)
+    stream = codecs().jpeg2k_encode(image, level=0, codecformat="j2k", resolutions=1)
+    at = stream.find(b"\xff\x52")
+    n = int.from_bytes(stream[at + 2 : at + 4], "big")
+
+    def with_precincts(power: int) -> bytes:
+        style = bytes([stream[at + 4] | 1]) + stream[at + 5 : at + 2 + n] + bytes([power << 4 | power])
+        return stream[:at] + b"\xff\x52" + (n + 1).to_bytes(2, "big") + style + stream[at + 2 + n :]
+
+    with pytest.raises(UnreadableImage, match="more than 131072 JPEG 2000 precincts"):
+        read(encapsulated([with_precincts(0)], JPEG2000Lossless, image))
+    assert np.array_equal(read(encapsulated([with_precincts(15)], JPEG2000Lossless, image)), image)
 
 
 @needs_codecs

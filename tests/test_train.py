@@ -2,27 +2,34 @@
 
 import csv
 import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import tiny_config
+from conftest import TINY_PHANTOM, tiny_config
 from lightning.pytorch.callbacks import ModelCheckpoint
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab import summary
 from hqcnn_lab.build import build
 from hqcnn_lab.callbacks import Convergence, WeightAverage
-from hqcnn_lab.config import CONFIG_DIR
+from hqcnn_lab.config import CONFIG_DIR, compose
 from hqcnn_lab.data import ImageDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.models.classifier import TrainingDiverged
 from hqcnn_lab.rules import ConfigError
-from hqcnn_lab.train import train
+from hqcnn_lab.train import main, train
 
 
 def rows_of(run: Path) -> list[dict[str, str]]:
@@ -363,3 +370,76 @@ def test_everything_on_trains_to_a_complete_record(
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert 0 < summary["train/loss"] < 10
     assert summary["val/loss"] > 0
+
+
+def test_a_run_without_any_callback_is_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Regression: the table at the end looked for times that a callback takes.
+    callbacks = [f"callbacks.{name}=null" for name in compose(["name=a"]).callbacks]
+    train(tiny_config(tmp_path / "run", "trainer.max_epochs=1", *callbacks))
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["status"] == "finished"
+    assert "1 epochs" in capsys.readouterr().out
+
+
+@pytest.fixture
+def command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """`main` in an empty folder, with a `train` of the test's own; what it exits with."""
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def call(ends: Callable[[DictConfig], None], *overrides: str) -> Any:
+        monkeypatch.setattr(sys, "argv", ["train", *TINY_PHANTOM, "logger=none", *overrides])
+        monkeypatch.setattr("hqcnn_lab.train.train", ends)
+        with pytest.raises(SystemExit) as end:
+            main()
+        return end.value.code
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _end_by_a_signal(config: DictConfig, checkpoint: bool = True) -> None:
+    if checkpoint:
+        (Path(config.paths.output_dir) / "checkpoints").mkdir()
+        (Path(config.paths.output_dir) / "checkpoints" / "last.ckpt").write_text("")
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("given", "to_type"),
+    [
+        (["name=a b"], "'name=a b' resume=auto"),
+        (["name=ab", "ckpt_path=null", "resume=null"], "name=ab resume=auto"),
+        (["hydra.run.dir=there"], "ckpt_path=HERE/there/checkpoints/last.ckpt"),
+        (['hydra.run.dir="a=b c"'], "'ckpt_path=\"HERE/a=b c/checkpoints/last.ckpt\"'"),
+    ],
+)
+def test_an_interrupted_run_says_how_to_go_on(
+    given: list[str],
+    to_type: str,
+    command_line: Callable[..., Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command_line(_end_by_a_signal, *given) == 128 + signal.SIGINT
+    line = capsys.readouterr().out.splitlines()[-1]
+    start = f"interrupted; to go on: python -m hqcnn_lab.train {shlex.join([*TINY_PHANTOM, 'logger=none'])} "
+    assert line == start + to_type.replace("HERE", str(tmp_path))
+
+
+def test_a_run_interrupted_at_once_leaves_no_folder(
+    command_line: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Regression: what Hydra had made stayed, empty.
+    assert command_line(partial(_end_by_a_signal, checkpoint=False)) == 128 + signal.SIGINT
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert capsys.readouterr().out.endswith("resume=auto\n")
+
+
+def test_what_nobody_foresaw_is_said_in_a_line(command_line: Callable[..., Any], tmp_path: Path) -> None:
+    def fail(config: DictConfig) -> None:
+        (Path(config.paths.output_dir) / "status.json").write_text("{}")
+        raise RuntimeError("no such\nmetric")
+
+    said = command_line(fail, "name=a", "hydra.run.dir=run")
+    assert said == f"error: a: RuntimeError: no such metric; where it arose is in {tmp_path}/run/status.json"

@@ -1,5 +1,7 @@
 """What the callbacks log is what happened."""
 
+import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hqcnn_lab.callbacks import Convergence, EpochSeed, GradientVariance, OptimizerState, WeightAverage
+from hqcnn_lab.callbacks import Convergence, EpochSeed, GradientVariance, OptimizerState, Progress, WeightAverage
 from hqcnn_lab.optim import GVCO, GVCOLiteral, parameter_groups
 from hqcnn_lab.quantum import QuantumLayer
 
@@ -37,10 +39,8 @@ class Circuit(pl.LightningModule):
 
 def fit(module: pl.LightningModule, *callbacks: pl.Callback, **options: Any) -> pl.Trainer:
     torch.manual_seed(0)
-    settings = {"max_epochs": 1, "log_every_n_steps": 1, "enable_checkpointing": False} | options
-    trainer = pl.Trainer(
-        accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=list(callbacks), **settings
-    )
+    settings = {"max_epochs": 1, "log_every_n_steps": 1, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = pl.Trainer(accelerator="cpu", logger=False, callbacks=list(callbacks), **settings | options)
     trainer.fit(module, DataLoader(torch.randn(12, 4), 4))
     return trainer
 
@@ -187,3 +187,29 @@ def test_weight_average_of_a_short_run_forgets_its_start() -> None:
         averaged._latest_update_step = step
         averaged._average(mean, current, None)
     assert mean[0].item() > 0.999
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_every_epoch_has_a_line_with_the_same_figures(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Regression: on a terminal each epoch overwrote the last, and the loss on validation was nowhere.
+    class Validated(Circuit):
+        def training_step(self, batch: torch.Tensor, batch_index: int) -> torch.Tensor:
+            self.log("train/loss", 0.25, on_epoch=True, on_step=False)
+            return super().training_step(batch, batch_index)
+
+        def validation_step(self, batch: torch.Tensor, batch_index: int) -> None:
+            self.log_dict({"val/loss": 0.5, "val/accuracy": 0.75})
+
+        def val_dataloader(self) -> DataLoader:
+            return DataLoader(torch.zeros(4, 4), 4)
+
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    progress = Progress()
+    progress._console_kwargs = {"force_terminal": True, "width": 100}
+    fit(Validated(), progress, max_epochs=2, enable_progress_bar=True, enable_model_summary=False)
+    lines = [re.sub(r"\x1b\[[\d;?]*\w", "", line).strip() for line in re.split(r"[\r\n]+", capsys.readouterr().out)]
+    figures = "train/loss 0.2500  val/loss 0.5000  val/accuracy 0.7500"
+    assert [line for line in lines if "train/loss" in line] == [f"epoch {n}/2  {figures}" for n in (1, 2)]
+    assert any("━" in line for line in lines) == is_terminal

@@ -194,6 +194,8 @@ def _displayed(stored: np.ndarray, elements: Elements, form: PixelFormat) -> np.
     slope, intercept = _rescale(elements)
     if table := _table(elements, "ModalityLUTSequence", signed):
         values, bounds = table.apply(stored), (int(table.entries.min()), int(table.entries.max()))
+    elif elements.raw.get("ModalityLUTSequence"):
+        raise UnreadableImage("its modality lookup table is damaged")
     elif (slope, intercept) != (1, 0) and slope != 0:
         bounds = tuple(sorted(slope * bound + intercept for bound in bounds))
         if max(map(abs, bounds)) > float(np.finfo(np.float32).max) and form.kind != "f":

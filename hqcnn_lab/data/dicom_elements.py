@@ -32,10 +32,8 @@ class Elements(NamedTuple):
     def texts(self, name: str) -> list[str]:
         """Return the values of a text element, without padding; an absent one has none."""
         value = self.raw.get(name, b"")
-        try:
-            text = value.decode("ascii")
-        except UnicodeDecodeError:
-            text = _decoded(value, self.raw.get("SpecificCharacterSet", b""))
+        plain = value.isascii() and b"\x1b" not in value  # which begins a character set of its own
+        text = value.decode("ascii") if plain else _decoded(value, self.raw.get("SpecificCharacterSet", b""))
         return [part.strip(" \0") for part in text.split("\\")] if text else []
 
     def text(self, name: str) -> str:

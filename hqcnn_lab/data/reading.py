@@ -95,8 +95,12 @@ def decode(content: bytes) -> tuple[np.ndarray, str, bool]:
     except Exception as error:
         # Pillow's decoders raise whatever they meet (OSError, SyntaxError, struct.error …), in words for programmers;
         # for us each is one bad file among good ones.
-        cut = "truncated" in str(error).lower() or isinstance(error, EOFError)
-        raise UnreadableImage("truncated: it is cut off" if cut else "a damaged image") from error
+        said, reason = str(error).lower(), "a damaged image"
+        if "truncated" in said or isinstance(error, EOFError):
+            reason = "truncated: it is cut off"
+        elif "too large" in said or "too much memory" in said:
+            reason = "its notes or its colour profile are too large"
+        raise UnreadableImage(reason) from error
 
 
 def _n_tag_numbers(content: bytes) -> int:

@@ -165,6 +165,8 @@ def test_identity_and_place() -> None:
 def test_patient_in_another_character_set() -> None:
     data = mr_slice(SpecificCharacterSet="ISO_IR 144", PatientID="Ж-7")
     assert read_dicom(as_file(data))[0].patient == "Ж-7"
+    data = mr_slice(SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientID="山田-7")  # in bytes that are ASCII too
+    assert read_dicom(as_file(data))[0].patient == "山田-7"
 
 
 @pytest.mark.parametrize(
@@ -209,6 +211,10 @@ def test_lookup_tables(syntax: str) -> None:
     expected = table[np.clip(RAMP.astype(int) - 1000, 0, 1999)]
     modality = mr_slice(ModalityLUTSequence=[lut], WindowCenter=1000, WindowWidth=400)
     assert np.array_equal(pixels(as_file(modality, syntax)), np.clip(expected, 800, 1199))
+    lut.LUTDescriptor = [3000, 1000, 16]  # more entries than there are
+    with pytest.raises(UnreadableImage, match="its modality lookup table is damaged"):
+        read_dicom(as_file(mr_slice(ModalityLUTSequence=[lut]), syntax))
+    lut.LUTDescriptor = [2000, 1000, 16]
     # A VOI LUT goes before a window.
     voi = mr_slice(VOILUTSequence=[lut], WindowCenter=1000, WindowWidth=400)
     assert np.array_equal(pixels(as_file(voi, syntax)), expected)

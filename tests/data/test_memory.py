@@ -62,8 +62,8 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     screen, frame = struct.pack("<HHBBB", 65535, 16384, 0, 0, 0), struct.pack("<HHHHB", 0, 0, 65535, 16384, 0)
     yield "says_1_gib.gif", b"GIF89a" + screen + b"," + frame + b"\2\2L\1\0;", "more than 67108864 pixels"
     note = b"a\0\0" + zlib.compress(bytes(10**7), 1)
-    yield "note.png", png(9, 9, bytes(10), chunk(b"zTXt", note)), "a damaged image"
-    yield "profile.png", png(9, 9, bytes(10), chunk(b"iCCP", note)), "a damaged image"
+    yield "note.png", png(9, 9, bytes(10), chunk(b"zTXt", note)), "its notes or its colour profile are too large"
+    yield "profile.png", png(9, 9, bytes(10), chunk(b"iCCP", note)), "its notes or its colour profile are too large"
     strips = [(273, 4, 4 * MANY, 200), (278, 3, 1, 1), (279, 4, 4 * MANY, 200)]
     yield "strips.tif", tiff(strips, bytes(16 * MANY)), "numbers in the tags"
     exif = b"\xff\xe1" + struct.pack(">H", 1000) + b"Exif\0\0".ljust(998, b"\0")

@@ -267,6 +267,27 @@ def test_other_pages_are_said_to_be_left_out(tmp_path: Path) -> None:
         assert read_inputs(path, 16, by_series=False).skipped == [("pages.tiff", "pages after the first")]
 
 
+def test_predict_reads_as_training_reads(tmp_path: Path) -> None:
+    # What a file says of itself is asked in both: its orientation, padding, sign, and real numbers.
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.fromarray((RAMP // 16).astype(np.uint8)).save(tmp_path / "turned.png", exif=turned)
+    Image.fromarray((RAMP // 16).astype(np.uint8).T[:, ::-1]).save(tmp_path / "upright.png")
+    write(tmp_path, "padded.dcm", as_file(mr_slice(PixelPaddingValue=int(RAMP.max()))))
+    absent = dict.fromkeys(("BitsStored", "HighBit", "PixelRepresentation", "PixelData"))
+    real = mr_slice(**absent, BitsAllocated=32, FloatPixelData=RAMP.astype(np.float32).tobytes())
+    write(tmp_path, "real.dcm", as_file(real))
+    names = ["padded.dcm", "real.dcm", "turned.png", "upright.png"]
+    trained = read_pictures(tmp_path, names, 16)
+    predicted = read_inputs(tmp_path, 16, by_series=False)
+    assert predicted.names == [record.file for record in trained.records] == names
+    assert np.array_equal(predicted.images, trained.images)
+    assert np.array_equal(trained.images[2], trained.images[3])
+    for name in names[:2]:
+        series = read_inputs(tmp_path / name, 16, by_series=True)
+        assert np.array_equal(series.images, read_series(tmp_path, names, 16).images[[names.index(name)]])
+
+
 def test_jpeg_of_endless_scans_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray((RAMP // 16).astype(np.uint8)).save(tmp_path / "many.jpg", progressive=True)
     assert read_picture(tmp_path, "many.jpg", 16).records

@@ -58,12 +58,7 @@ def state_of(folder: Path) -> str:
     Interrupted is a run that was told to end or was killed, also in its first moment, and one whose status cannot be
     read; one that is still going on, which a folder cannot tell from a killed one, counts as that too.
     """
-    if not folder.exists():
-        return "absent"
-    status = RunFolder(folder).status
-    if status.status == "failed" and status.error != "interrupted":
-        return "diverged" if (status.error or "").startswith("TrainingDiverged") else "failed"
-    return "finished" if status.status == "finished" else "interrupted"
+    return RunFolder(folder).status.state if folder.exists() else "absent"
 
 
 def name_of_signal(number: int) -> str:

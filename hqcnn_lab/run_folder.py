@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,6 +95,13 @@ class Status(NamedTuple):
         """How long the run took."""
         return (self.ended - self.started).total_seconds() if self.started and self.ended else None
 
+    @property
+    def state(self) -> str:
+        """`finished`, `diverged`, `failed` or `interrupted`: see `hqcnn_lab.jobs.state_of`."""
+        if self.status == "failed" and self.error != "interrupted":
+            return "diverged" if (self.error or "").startswith("TrainingDiverged") else "failed"
+        return "finished" if self.status == "finished" else "interrupted"
+
     def as_json(self) -> dict[str, Any]:
         """What of it goes into a file again."""
         times = {name: time.isoformat() for name, time in (("started", self.started), ("ended", self.ended)) if time}
@@ -151,16 +158,20 @@ class RunFolder:
 
 def usable(name: str, content: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     """What of the content of a file called `name` is of its kinds, and why the rest is not, in one line."""
-    kinds = [(re.compile(pattern), kind) for pattern, kind in KINDS[name].items()]
     kept, wrong = dict(content), []
     for n, (top, key, value) in enumerate(_all_keys(content)):
         if n >= MOST_KEYS:
             return {}, f"has more than {MOST_KEYS:,} keys"
-        kind = next((kind for pattern, kind in kinds if pattern.fullmatch(key)), None)
+        kind = _kind_of(name, key)
         if value is not None and kind is not None and not kind.holds(value):
             wrong.append(f"says of {key[:80]} what is not {kind.words}")
             kept.pop(top, None)
     return kept, f"{wrong[0]}{f' (and {len(wrong) - 1} more)' if wrong[1:] else ''}" if wrong else None
+
+
+@lru_cache(maxsize=4096)  # all runs have the same keys
+def _kind_of(name: str, key: str) -> Kind | None:
+    return next((kind for pattern, kind in KINDS[name].items() if re.fullmatch(pattern, key)), None)
 
 
 def _all_keys(content: Mapping[str, Any], top: str = "", prefix: str = "") -> Iterator[tuple[str, str, Any]]:

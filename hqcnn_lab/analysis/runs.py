@@ -9,7 +9,6 @@ from typing import Any
 
 from hqcnn_lab.analysis.metrics import by_epoch, series_in
 from hqcnn_lab.analysis.offline import find_offline, read_offline
-from hqcnn_lab.jobs import state_of
 from hqcnn_lab.plain_files import Unusable, read_table
 from hqcnn_lab.run_folder import RunFolder, Status, flat
 
@@ -108,7 +107,7 @@ def _read(folder: Path) -> Row:
     status, environment = run.status, run.environment
     row = {
         "folder": str(folder),
-        "state": _state(folder, status),
+        "state": "running" if status.status == "running" and _is_alive(status) else status.state,
         "error": " ".join(status.error.split("\n\n")[0].split())[:_LONGEST_ERROR] if status.error else None,
         **described(run.config, environment.get("overrides"), folder.name),
         **_code(environment.get("git")),
@@ -164,12 +163,6 @@ def described(config: Mapping[str, Any], overrides: Any, name: str) -> Row:
 
 def _code(git: Any) -> Row:
     return {"commit": as_mapping(git).get("commit"), "changed": as_mapping(git).get("changed")}
-
-
-def _state(folder: Path, status: Status) -> str:
-    if status.status == "running":
-        return "running" if _is_alive(status) else "interrupted"
-    return state_of(folder)
 
 
 def _is_alive(status: Status) -> bool:

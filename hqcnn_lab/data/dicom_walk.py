@@ -10,6 +10,7 @@ from pydicom.datadict import tag_for_keyword
 from hqcnn_lab.data.reading import UnreadableImage
 
 MAX_FRAMES = 2**14  # a long functional series; each frame becomes an image of its own
+MAX_ITEMS = 2**18  # of the sequences that are used, twice as many as `MAX_FRAMES` need
 MAX_DEPTH = 200  # of sequences in sequences; sound files have ten
 _USED_DEPTH = 3  # a frame, the window of a frame, the table of a window
 
@@ -25,6 +26,7 @@ SEQUENCES = frozenset(
         "VOILUTSequence",
     ]
 )
+_OF_FRAMES = "PerFrameFunctionalGroupsSequence"
 PALETTE = tuple(f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue"))
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _TEXTS = [
@@ -95,6 +97,7 @@ class Walk:
 
     def __init__(self, content: bytes, order: str, explicit: bool) -> None:
         self.content, self.order, self.explicit = content, order, explicit
+        self._n_items = 0
         self._explicit = struct.Struct(f"{order}HH2sH").unpack_from
         self._implicit = struct.Struct(f"{order}HHI").unpack_from
 
@@ -120,7 +123,8 @@ class Walk:
                 at += ((filled.start() if filled else end) - at) // 8 * 8
             name = _NAMES.get(tag)
             if name in SEQUENCES and depth < _USED_DEPTH:
-                raw[name], at = self._items(at, length, end, depth + 1)
+                keep = MAX_FRAMES if name == _OF_FRAMES and not depth else 1  # of the others, one is used
+                raw[name], at = self._items(at, length, end, depth + 1, keep)
                 continue
             if tag == _PIXEL_DATA and length == _UNDEFINED and not depth:
                 raw["PixelData"], raw["Encapsulated"] = memoryview(content)[at:], True
@@ -152,8 +156,8 @@ class Walk:
     def _value(self, name: str, vr: bytes, value: bytes) -> bytes:
         return _rewritten(value, vr, name in _INTEGERS, self.order) if vr in _FOREIGN[name] else value
 
-    def _items(self, at: int, length: int, end: int, depth: int) -> tuple[list[dict[str, Any]], int]:
-        """Return the items of a sequence, and where it ends."""
+    def _items(self, at: int, length: int, end: int, depth: int, keep: int) -> tuple[list[dict[str, Any]], int]:
+        """Return the first items of a sequence, and where it ends."""
         stop = end if length == _UNDEFINED else min(at + length, end)
         items: list[dict[str, Any]] = []
         while at + 8 <= stop:
@@ -161,11 +165,13 @@ class Walk:
             at += 8
             if group << 16 | element == _SEQUENCE_END:
                 return items, at
-            if len(items) == MAX_FRAMES:
-                raise UnreadableImage(f"a list in its header has more than {MAX_FRAMES} entries")
+            self._n_items += 1
+            if self._n_items > MAX_ITEMS:
+                raise UnreadableImage(f"lists in its header have more than {MAX_ITEMS} entries")
             last = stop if of_item == _UNDEFINED else min(at + of_item, stop)
             raw, at = self.elements(at, last, depth)
-            items.append(raw)
+            if len(items) < keep:
+                items.append(raw)
             if of_item != _UNDEFINED:
                 at = last
         return items, stop if length != _UNDEFINED else at

@@ -140,7 +140,8 @@ def expected_elements(dataset: pydicom.Dataset) -> dict:
     for tag, name in dicom_walk._NAMES.items():
         if tag in dataset and name not in NOT_COMPARED:
             if name in dicom_walk.SEQUENCES:
-                expected[name] = [expected_elements(item) for item in dataset[tag].value]
+                items = [expected_elements(item) for item in dataset[tag].value]
+                expected[name] = items if name.startswith("PerFrame") else items[:1]
             else:
                 expected[name] = dataset.get_item(tag).value or b""
     return expected

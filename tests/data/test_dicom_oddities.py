@@ -250,7 +250,7 @@ def test_odd_files_are_read_as_pydicom_reads_them() -> None:
     assert read > 150
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(
     st.lists(st.tuples(st.sampled_from(sorted(FUZZED)), st.sampled_from(VRS), st.binary(max_size=12)), max_size=3),
     st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=3),

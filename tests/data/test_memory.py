@@ -69,9 +69,11 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
     exif = b"\xff\xe1" + struct.pack(">H", 1000) + b"Exif\0\0".ljust(998, b"\0")
     yield "exif.jpg", jpeg()[:2] + exif * 200 + jpeg()[2:], "more than 100 JPEG EXIF blocks"
     one = element(0x00289145, b"SQ", item(element(0x00281053, b"DS", b"1 ")))
-    yield "shared_items.dcm", file(before=element(SHARED, b"SQ", item(one) * MANY)), "more than 16384 entries"
-    shared = element(SHARED, b"SQ", item(one + ITEM_END, UNDEFINED) * MANY + SEQUENCE_END, length=UNDEFINED)
-    yield "undefined_items.dcm", file(before=shared), "more than 16384 entries"
+    yield "shared_items.dcm", file(before=element(SHARED, b"SQ", item(one) * MANY)), "more than 262144 entries"
+    shared = element(SHARED, b"SQ", item(one + ITEM_END, UNDEFINED) * 300_000 + SEQUENCE_END, length=UNDEFINED)
+    yield "undefined_items.dcm", file(before=shared), "more than 262144 entries"
+    inner = element(0x00209113, b"SQ", item(b"") * 20_000)
+    yield "positions.dcm", file(before=element(0x52009230, b"SQ", item(inner) * 20)), "more than 262144 entries"
     for name, tag in (("deep.dcm", REFERENCES), ("deep_shared.dcm", SHARED)):
         start = element(tag, b"SQ", item(b"", UNDEFINED), length=UNDEFINED)
         deep = start * 10_000 + (ITEM_END + SEQUENCE_END) * 10_000

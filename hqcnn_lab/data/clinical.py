@@ -6,6 +6,9 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hqcnn_lab.data.tables import read_table_bytes
+from hqcnn_lab.error import shown
+
 # The class order everywhere: labels, logits, confusion matrices.
 CLASSES = ("ASTROCYTOMA", "GBM", "OLIGODENDROGLIOMA", "MIXED")
 _ALSO = {"GLIOBLASTOMA_MULTIFORME": "GBM", "GLIOBLASTOMA": "GBM"}
@@ -13,6 +16,7 @@ _UNLABELLED = ("UNKNOWN", "NON_TUMOR")  # published values that are none of the 
 
 # Published names of the two columns; the first that a table has is taken.
 ID_COLUMNS = ("SUBJECT_ID", "PATIENT_ID", "SUBJECT", "PATIENT", "SAMPLE_ID", "SAMPLE", "CASE_ID")
+_N_SHOWN = 20  # names of columns in a message
 CLASS_COLUMNS = ("DISEASE_TYPE", "DISEASE", "DIAGNOSIS", "TUMOR_TYPE")
 
 
@@ -44,6 +48,9 @@ def read_clinical(
             "not set; give the clinical table (csv or tsv with a header line) that tells patients' classes"
         )
     text = _text(Path(path).expanduser())
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ValueError(f"line {line} of the clinical table holds a NUL character; save it as UTF-8")
     header = text.lstrip().partition("\n")[0]
     if not header:
         raise ValueError("the clinical table is empty")
@@ -56,8 +63,10 @@ def read_clinical(
 
 
 def _diagnoses(rows: Any, id_column: str | None, class_column: str | None) -> dict[str, Diagnosis]:
-    columns = next(row for row in rows if any(cell.strip() for cell in row))
-    if any(_label(cell) is not None for cell in columns):
+    columns = next((row for row in rows if any(cell.strip() for cell in row)), None)
+    if columns is None:
+        raise ValueError("the clinical table is empty")
+    if any(_label(cell) is not None or _key(cell) in _UNLABELLED for cell in columns):
         raise ValueError("the clinical table has no header line: its first line holds a class")
     id_at = _find(columns, id_column, ID_COLUMNS, "dataset.clinical_id")
     class_at = _find(columns, class_column, CLASS_COLUMNS, "dataset.clinical_class")
@@ -86,7 +95,7 @@ def _diagnoses(rows: Any, id_column: str | None, class_column: str | None) -> di
 
 def _text(path: Path) -> str:
     try:
-        content = path.read_bytes()
+        content = read_table_bytes(path)
     except OSError as error:
         raise ValueError(f"the clinical table cannot be read: {error.strerror or type(error).__name__}") from error
     if content.startswith(b"PK\x03\x04"):
@@ -107,10 +116,15 @@ def _key(text: str) -> str:
 def _find(columns: list[str], wanted: str | None, published: tuple[str, ...], config_key: str) -> int:
     keys = [_key(column) for column in columns]
     for name in [wanted] if wanted is not None else published:
-        if _key(name) in keys:
+        if (n := keys.count(_key(name))) > 1:
+            raise ValueError(f"the clinical table has {n} columns {shown(name)}; set {config_key} to one it has once")
+        if n:
             return keys.index(_key(name))
-    names = f"column {wanted}" if wanted is not None else f"column {' or '.join(published)}"
-    have = ", ".join(column.strip() for column in columns)
+    names = f"column {shown(wanted)}" if wanted is not None else f"column {' or '.join(published)}"
+    # A first line without any known name may be no header, and hold a patient.
+    if not any(_key(name) in keys for name in (*ID_COLUMNS, *CLASS_COLUMNS)):
+        raise ValueError(f"the clinical table has no {names} in its first line; set {config_key} to its name")
+    have = ", ".join(shown(column.strip()) for column in columns[:_N_SHOWN])
     raise ValueError(f"the clinical table has no {names}; it has {have}; set {config_key} to one of them")
 
 

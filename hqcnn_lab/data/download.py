@@ -15,6 +15,7 @@ from urllib.parse import quote
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from hqcnn_lab.data.layout import find_images
+from hqcnn_lab.data.tables import read_table_bytes
 
 KAGGLE_HANDLE = "masoudnickparvar/brain-tumor-mri-dataset"
 NBIA_URL = "https://services.cancerimagingarchive.net/nbia-api/services/v1"
@@ -120,7 +121,7 @@ def fetch_rembrandt(root: str | Path, manifest: str | Path | None = None, base_u
 
 def _read_manifest(path: Path) -> list[_Series]:
     try:
-        lines = path.read_text("utf-8-sig", errors="replace").splitlines()
+        lines = read_table_bytes(path).decode("utf-8-sig", errors="replace").splitlines()
     except OSError as error:
         raise DownloadError(f"the manifest cannot be read: {error.strerror}") from error
     lines = [line.strip() for line in lines]

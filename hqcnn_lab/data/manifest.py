@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hqcnn_lab.data.split import Split
+from hqcnn_lab.error import shown
 from hqcnn_lab.plain_files import MOST_TABLE_BYTES, Unusable, read_text
 
 
@@ -92,15 +93,17 @@ def read_manifest(path: str | Path) -> list[Row]:
         for cells in reader:
             if not cells:  # an empty line
                 continue
+            if "\0" in "".join(cells):
+                raise ValueError("a NUL character, which no table holds")
             if len(cells) != len(Row._fields):
                 raise ValueError(f"{len(cells)} columns, not {len(Row._fields)}")
             row = Row(*cells)
             if row.split not in Split._fields:
-                raise ValueError(f"split {row.split!r} is none of {', '.join(Split._fields)}")
+                raise ValueError(f"split '{shown(row.split)}' is none of {', '.join(Split._fields)}")
             if not row.content or (row.frame and not row.frame.isdecimal()):
-                raise ValueError("content is empty" if not row.content else f"frame {row.frame!r} is no number")
+                raise ValueError("content is empty" if not row.content else f"frame '{shown(row.frame)}' is no number")
             if (first := seen.setdefault(row[:3], reader.line_num)) != reader.line_num:
-                raise ValueError(f"{row.file} is on line {first} already")
+                raise ValueError(f"{shown(row.file)} is on line {first} already")
             rows.append(row)
     except (ValueError, csv.Error) as error:
         raise ValueError(f"{path} line {max(reader.line_num, 1)}: {error}") from error
@@ -139,14 +142,14 @@ def split_from_manifest(
             for row, image in _told_apart([(rows[n].file, rows[n].label) for n in numbers], names):
                 found[numbers[row]] = images[image]
     if (found < 0).any():
-        first = rows[int(np.argmin(found))].file
+        first = shown(rows[int(np.argmin(found))].file)
         raise ValueError(f"{(found < 0).sum()} of the manifest's {len(rows)} images are not here, such as {first}")
     otherwise = [(i, row.label) for i, row in zip(found, rows, strict=True) if classes[labels[i]] != row.label]
     if otherwise:
         i, theirs = otherwise[0]
         raise ValueError(
-            f"{len(otherwise)} images are labelled otherwise than in the manifest, such as {files[i]}: "
-            f"{classes[labels[i]]} here, {theirs} there"
+            f"{len(otherwise)} images are labelled otherwise than in the manifest, such as {shown(files[i])}: "
+            f"{classes[labels[i]]} here, {shown(theirs)} there"
         )
     parts = np.array([row.split for row in rows])
     return Split(*(found[parts == name] for name in Split._fields))
@@ -189,7 +192,10 @@ def load_salt(cache_dir: str | Path) -> str:
                 raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    salt = (folder / "salt.txt").read_text()
+    try:
+        salt = (folder / "salt.txt").read_text()
+    except (OSError, UnicodeDecodeError):
+        salt = ""
     if len(salt) != 32 or set(salt) - set("0123456789abcdef"):
         raise ValueError(f"{folder} is damaged; remove it, and patients get other pseudonyms")
     return salt

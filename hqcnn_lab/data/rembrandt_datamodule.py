@@ -22,7 +22,8 @@ class RembrandtDataModule(FileDataModule):
     side; `"random"`, the paper's, puts slices of one patient on both, so that its score says little about new patients.
 
     Patients appear in a run's records under pseudonyms alone. `unlabelled` are those left out, and why; `unread` places
-    on the disk that could not be listed; `incomplete` series with fewer files than metadata.csv says.
+    on the disk that could not be listed; `incomplete` series with fewer files than metadata.csv says, and `unclear`
+    what of that table could not be read.
     """
 
     classes = tuple(name.lower() for name in CLASSES)
@@ -42,11 +43,12 @@ class RembrandtDataModule(FileDataModule):
         self.unlabelled: dict[str, str] = {}
         self.unread: list[tuple[str, str]] = []
         self.incomplete: list[tuple[str, int, int]] = []
+        self.unclear: list[str] = []
 
     def list_files(self) -> tuple[list[list[File]], Reader, str]:
         """A task is a folder: in every layout, a series."""
         folders, self.unread = find_folders(self.root)
-        self.incomplete = _incomplete(Path(self.root).expanduser(), folders)
+        self.incomplete, self.unclear = _compare(Path(self.root).expanduser(), folders)
         tasks = [
             [File(f"{folder.name}/{f.name}".removeprefix("./"), f.size, f.mtime_ns) for f in folder.files]
             for folder in folders
@@ -80,12 +82,23 @@ class RembrandtDataModule(FileDataModule):
             f"{as_text(place)}: {found} of the {said} files that metadata.csv lists"
             for place, found, said in self.incomplete
         ]
+        lines += [f"metadata.csv: {problem}" for problem in self.unclear]
         lines += [f"not listed: {as_text(place)}, {reason}" for place, reason in self.unread]
         lines += [f"no class: patient {patient or '(no id)'}, {why}" for patient, why in self.unlabelled.items()]
         return [*lines, *super().not_used()]
 
 
-def _incomplete(root: Path, folders: list[Folder]) -> list[tuple[str, int, int]]:
-    """By the metadata.csv in the root, or beside it where the root is its REMBRANDT folder; place, found, said."""
+def _compare(root: Path, folders: list[Folder]) -> tuple[list[tuple[str, int, int]], list[str]]:
+    """With the metadata.csv in the root, or beside it where the root is its REMBRANDT folder: place, found, said.
+
+    And what of it could not be read: no image hangs on it.
+    """
     path = next((p for p in (root / "metadata.csv", root.parent / "metadata.csv") if p.is_file()), None)
-    return [] if path is None else missing_files(root, folders, read_metadata(path)[0])
+    if path is None:
+        return [], []
+    try:
+        series, problems = read_metadata(path)
+    except ValueError as error:
+        return [], [f"not compared with the files, {error}"]
+    unclear = [f"{len(problems)} lines could not be read, such as {problems[0][0]}"] if problems else []
+    return missing_files(root, folders, series), unclear

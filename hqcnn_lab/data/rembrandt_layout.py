@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hqcnn_lab.data.layout import existing_folder
+from hqcnn_lab.data.tables import read_table_bytes
 
 # What download tools put beside the images. A DICOM file may have any ending, or none.
 _NO_IMAGE_NAMES = frozenset({"license", "dicomdir", "readme", "thumbs.db"})
@@ -117,14 +118,21 @@ def read_metadata(path: str | Path) -> tuple[dict[str, Series], list[Problem]]:
         ValueError: one line, if the file cannot be read or is no such table.
     """
     try:
-        lines = Path(path).expanduser().read_text("utf-8-sig", errors="replace").splitlines()
+        content = read_table_bytes(Path(path).expanduser())
     except OSError as error:
         raise ValueError(f"the metadata table cannot be read: {_reason(error)}") from error
-    header = [cell.strip().strip('"').lower() for cell in lines[0].split(",")] if lines else []
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = content.decode("utf-16", errors="replace")
+    else:
+        text = content.decode("utf-8-sig", errors="replace")
+    lines = re.split("\r\n|\r|\n", text)
+    header = [cell.strip().strip('"').lower() for cell in lines[0].split(",")]
     wanted = ("series uid", "number of images", "file location")
     absent = [name for name in wanted if name not in header]
     if absent:
         raise ValueError(f"no NBIA metadata table: its first line has no column {', '.join(absent)}")
+    if twice := [name for name in wanted if header.count(name) > 1]:
+        raise ValueError(f"no NBIA metadata table: its first line has several columns {', '.join(twice)}")
     uid_at, count_at, location_at = (header.index(name) for name in wanted)
     series: dict[str, Series] = {}
     problems: list[Problem] = []
@@ -132,17 +140,24 @@ def read_metadata(path: str | Path) -> tuple[dict[str, Series], list[Problem]]:
         if not line.strip():
             continue
         # Other tools do quote. Line by line: a lone quote in a description must not swallow the lines below.
-        quoted, plain = next(csv.reader([line])), line.split(",")
+        quoted, plain = _quoted(line), line.split(",")
         cells = next((cells for cells in (quoted, plain) if len(cells) == len(header)), None)
         if cells:
             uid, count, location = (cells[i].strip() for i in (uid_at, count_at, location_at))
         else:
             uid, count, location = _anchored(plain)
-        if not (_UID.fullmatch(uid) and count.isdecimal()):
+        if not (_UID.fullmatch(uid) and re.fullmatch("[0-9]{1,9}", count)):
             problems.append((f"line {number}", "not a line of a metadata table"))
             continue
         series[uid] = Series(int(count), location.replace("\\", "/").removeprefix("./").strip("/"))
     return series, problems
+
+
+def _quoted(line: str) -> list[str]:
+    try:
+        return next(csv.reader([line]))
+    except csv.Error:  # a cell of 128 KiB and more
+        return []
 
 
 def _anchored(cells: list[str]) -> tuple[str, str, str]:

@@ -209,10 +209,20 @@ def test_a_file_that_may_not_be_read_is_listed(tree: Path, tmp_path: Path) -> No
 
 def test_metadata_csv_is_not_needed(tree: Path, tmp_path: Path) -> None:
     with_table = rembrandt(tree, tmp_path)
+    lines = (tree / "metadata.csv").read_text() + "what is this\n"
     (tree / "metadata.csv").unlink()
     without = rembrandt(tree, tmp_path)
     assert without.contents == with_table.contents
     assert without.incomplete == with_table.incomplete == []
+    # Regression: a table that is none ended it, and lines that cannot be read were passed over without a word.
+    for text, words in (
+        ("garbage\0", "metadata.csv: not compared with the files, no NBIA"),
+        (lines, "metadata.csv: 1 lin"),
+    ):
+        (tree / "metadata.csv").write_text(text)
+        garbled = rembrandt(tree, tmp_path)
+        assert garbled.contents == with_table.contents
+        assert any(line.startswith(words) for line in garbled.not_used())
     # The root may also be the folder of patients.
     inner = rembrandt(tree / "REMBRANDT", tmp_path, clinical=tree / "clinical.csv")
     assert inner.contents == with_table.contents

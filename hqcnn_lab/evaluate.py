@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from hqcnn_lab.command import check_used, read_overrides
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
 from hqcnn_lab.find_run import find_run, load
+from hqcnn_lab.how_far import with_progress
 from hqcnn_lab.new_path import check_new, free_name, holds_something
 from hqcnn_lab.rules import ConfigError, check_dataset, check_values, first_line
 
@@ -184,11 +185,12 @@ def _score(config: DictConfig, trained: "TrainedModel", data: "ImageDataModule")
     calibration = calibration_scores(
         logits, labels, trained.logits(data.images[val]), torch.from_numpy(data.labels[val])
     )
-    robustness = {}
-    for name, corrupt in CORRUPTIONS.items():
-        if amounts := [float(amount) for amount in config.robustness[name]]:
-            changed = [(a, accuracy(trained.logits(corrupt(images, a, config.seed)), labels)) for a in amounts]
-            robustness[f"robustness/{name}"] = [(0.0, scores["accuracy"]), *changed]
+    robustness: dict[str, list[tuple[float, float]]] = {}
+    changes = [(name, float(amount)) for name in CORRUPTIONS for amount in config.robustness[name]]
+    for name, amount in with_progress(changes, [len(test)] * len(changes), "scored, made worse,"):
+        changed = CORRUPTIONS[name](images, amount, config.seed)
+        curve = robustness.setdefault(f"robustness/{name}", [(0.0, scores["accuracy"])])
+        curve.append((amount, accuracy(trained.logits(changed), labels)))
     return {
         "run": None if trained.folder is None else trained.folder.resolve().name,
         "checkpoint": trained.checkpoint.name,
@@ -247,6 +249,8 @@ def _print(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from hqcnn_lab.analysis.evaluation_figures import UNITS
+
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
 
     def percent(key: str) -> str:
@@ -281,9 +285,11 @@ def _print(result: dict[str, Any]) -> None:
         scores = (result[f"test/{score}/{name}"] for score in ("recall", "precision", "f1"))
         by_class.add_row(name, *map(str, counts), *("–" if x is None else f"{100 * x:.1f} %" for x in scores))
     console.print(by_class)
-    for key in (key for key in result if key.startswith("robustness/")):
+    if worse := [key for key in result if key.startswith("robustness/")]:
+        console.print("  accuracy when the images get worse, by how much")
+    for key in worse:
         cells = "   ".join(f"{amount:g}: {100 * share:.1f} %" for amount, share in result[key])
-        console.print(f"  {key.partition('/')[2]:<10} {cells}")
+        console.print(f"  {UNITS[key.partition('/')[2]]:<20} {cells}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from omegaconf import DictConfig
 from hqcnn_lab.command import check_used, read_overrides
 from hqcnn_lab.config import check_command_line, compose
 from hqcnn_lab.find_run import UNUSED, find_run, load
+from hqcnn_lab.how_far import with_progress
 from hqcnn_lab.new_path import check_new, free_name
 from hqcnn_lab.rules import ConfigError, check_values, first_line
 
@@ -38,7 +38,6 @@ has for it. Files that cannot be read are named and passed over. Not a diagnosis
 
 N_SHOWN = 40  # images, on the terminal
 EXPLAINED = 8  # images at a time
-PATIENCE = 5  # seconds between two lines that say how far it is
 
 
 class PredictError(ValueError):
@@ -175,10 +174,12 @@ def _explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabilit
     from hqcnn_lab.analysis.heat_maps import heat_map_figure
     from hqcnn_lab.explain import NoGradient, integrated_gradients, occlusion
 
-    scratch = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     classes = probabilities.argmax(1)
+    print(f"explaining {len(classes)} image{'s' if len(classes) > 1 else ''}", file=sys.stderr, flush=True)
+    scratch = folder.with_name(f"{folder.name}.{os.getpid()}.part")
     try:
-        for index in _with_progress(torch.arange(len(classes)).split(EXPLAINED), len(classes)):
+        batches = torch.arange(len(classes)).split(EXPLAINED)
+        for index in with_progress(batches, [len(batch) for batch in batches], "explained"):
             images = torch.from_numpy(inputs.images[index.numpy()]).float().unsqueeze(1).to(trained.device)
             chosen = classes[index].to(trained.device)
             side = max(trained.image_size // 8, 2)  # of the square that is taken away
@@ -196,25 +197,6 @@ def _explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabilit
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _with_progress(batches: Sequence["Tensor"], n_images: int) -> Iterator["Tensor"]:
-    """Each batch of indices, and how far it is: a bar on a terminal, through a pipe a line now and then."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    print(f"explaining {n_images} image{'s' if n_images > 1 else ''}", file=sys.stderr, flush=True)
-    said = time.monotonic()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("explaining", total=n_images)
-        for batch in batches:
-            yield batch
-            progress.advance(task, len(batch))
-            done = int(batch[-1]) + 1
-            if not console.is_terminal and done < n_images and time.monotonic() - said > PATIENCE:
-                said = time.monotonic()
-                print(f"explained {done} of {n_images} images", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

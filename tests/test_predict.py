@@ -126,7 +126,7 @@ def test_pictures_go_where_one_is_and_overwrite_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hqcnn_lab.predict.N_SHOWN", 4)
     monkeypatch.setattr("hqcnn_lab.predict.EXPLAINED", 4)
-    monkeypatch.setattr("hqcnn_lab.predict.PATIENCE", 0)
+    monkeypatch.setattr("hqcnn_lab.how_far.PATIENCE", 0)
     folder = trained_run.parent / "brain/Testing/glioma"
     before = sorted(folder.iterdir())
     newest = ["run=latest", f"paths.runs_dir={trained_run.parent}", "explain=true"]

@@ -239,14 +239,15 @@ def _check_device(accelerator: str) -> None:
 
 def slow_precision(config: DictConfig) -> str | None:
     """What to tell of a precision that the CPU would only imitate; None where all is well. It is right, but slow."""
-    if config.trainer.precision != "bf16-mixed" or config.trainer.accelerator not in ("auto", "cpu"):
+    precision = config.trainer.precision  # on a CPU, Lightning takes bfloat16 for float16
+    if precision not in ("bf16-mixed", "16-mixed") or config.trainer.accelerator not in ("auto", "cpu"):
         return None
     import torch
 
     if (config.trainer.accelerator == "auto" and torch.accelerator.is_available()) or _has_bfloat16():
         return None
     return (
-        "trainer.precision=bf16-mixed: this CPU has no bfloat16 units, and epochs take ten times as long or more; "
+        f"trainer.precision={precision}: this CPU has no bfloat16 units, and epochs take ten times as long or more; "
         "stop it and add trainer.precision=32-true"
     )
 

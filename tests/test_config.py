@@ -378,5 +378,7 @@ def test_a_precision_that_the_cpu_imitates_is_told(
         monkeypatch.setattr(rules, "_has_bfloat16", lambda has=has: has)
         train(tiny_config(tmp_path / str(has), *lines))
         assert capsys.readouterr().out.count("add trainer.precision=32-true") == said
+        config = tiny_config(tmp_path, "trainer.precision=16-mixed")  # which is bfloat16 there, too
+        assert ("trainer.precision=16-mixed: " in str(slow_precision(config))) == bool(said)
     assert slow_precision(tiny_config(tmp_path, "trainer.precision=32-true")) is None
     assert slow_precision(tiny_config(tmp_path, *lines, "trainer.accelerator=gpu")) is None

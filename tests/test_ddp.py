@@ -123,7 +123,8 @@ def test_run_ends_when_one_of_its_processes_dies(tmp_path: Path) -> None:
     if ended.returncode == 1:
         assert "process 1 of this run ended with exit code -9" in status["error"]
     else:
-        assert (ended.returncode, status["status"]) == (-signal.SIGKILL, "running")
+        assert ended.returncode == -signal.SIGKILL
+        assert status["status"] in ("running", "failed")
 
 
 @pytest.mark.parametrize("kind", ["shuffle", "balanced"])

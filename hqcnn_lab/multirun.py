@@ -67,6 +67,8 @@ def run_job(config: DictConfig) -> float | None:
     shown = ["val/accuracy"] if _is_search(hydra) else ["val/accuracy", "test/accuracy"]
     said = [f"{name} {100 * summary[name]:.1f} %" for name in shown if summary.get(name) is not None]
     print(f"{label}: {', '.join(said) or 'finished'}{again}", flush=True)
+    if _is_search(hydra) and summary.get(config.monitor) is None:
+        print(f"error: {label}: never came to {config.monitor}, which the search goes by", file=sys.stderr, flush=True)
     return summary.get(config.monitor)
 
 

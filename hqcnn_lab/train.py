@@ -48,10 +48,17 @@ def main() -> None:
         print("interrupted; nothing was begun", flush=True)
         raise
     start = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(_job)
-    if arguments.multirun and not (arguments.hydra_help or foreign_config or arguments.cfg):
-        _sweep(arguments.overrides, start)
-    else:
-        start()
+    wants_tracebacks = "HYDRA_FULL_ERROR" in os.environ
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra prints one itself, and ends this process
+    try:
+        if arguments.multirun and not (arguments.hydra_help or foreign_config or arguments.cfg):
+            _sweep(arguments.overrides, start)
+        else:
+            start()
+    except Exception as error:
+        if wants_tracebacks:
+            raise
+        sys.exit(f"error: {type(error).__name__}: {first_line(error)[:300]} (HYDRA_FULL_ERROR=1 shows where it arose)")
 
 
 def _check(arguments: argparse.Namespace) -> None:

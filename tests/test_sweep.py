@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,14 @@ from conftest import TINY_PHANTOM, write_kaggle_tree
 SMALL = [*TINY_PHANTOM, "trainer.max_epochs=2"]
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "hqcnn_lab.train", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "hqcnn_lab.train", *arguments],
+        cwd=cwd,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -42,7 +48,8 @@ def wandb_records(run: Path) -> list[dict]:
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six jobs on the phantom, three optimizers by two seeds, with W&B offline as by default."""
     folder = tmp_path_factory.mktemp("sweep")
-    run = command("-m", "optim=gvco,adam,sgd", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep", cwd=folder)
+    of_one_run = {"WANDB_RUN_ID": "one", "WANDB_NAME": "one", "WANDB_RESUME": "must", "WANDB_SWEEP_ID": "one"}
+    run = command("-m", "optim=gvco,adam,sgd", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep", cwd=folder, **of_one_run)
     assert run.returncode == 0, run.stderr
     return folder / "sweep"
 
@@ -55,6 +62,7 @@ def test_each_job_has_its_run_folder_and_its_wandb_run(sweep: Path) -> None:
     assert all(status_of(run)["status"] == "finished" for run in runs)
     assert json.loads((runs[0] / "environment.json").read_text())["overrides"][:2] == ["optim=adam", "seed=0"]
     logs = [log for run in runs for log in run.glob("wandb/offline-run-*/run-*.wandb")]
+    # Regression: what the shell says to W&B of one run reached all, and they shared its id.
     assert len(logs) == len({log.name for log in logs}) == 6
     accuracies = [json.loads((run / "summary.json").read_text())["test/loss"] for run in runs]
     assert len(set(accuracies)) == 6  # six different trainings

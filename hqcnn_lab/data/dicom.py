@@ -178,7 +178,9 @@ def _position(elements: Elements, instance: int, frame: int) -> float:
 
 def _padding(stored: np.ndarray, elements: Elements, form: PixelFormat) -> np.ndarray | None:
     """Return where nothing was scanned, by the value or the range of values that a file says stand for that."""
-    if "PixelPaddingValue" not in elements.raw or form.kind == "f" or not form.colours.startswith("MONOCHROME"):
+    if len(elements.raw.get("PixelPaddingValue", b"")) < 2 or form.kind == "f":
+        return None
+    if not form.colours.startswith("MONOCHROME"):
         return None
     value = elements.integer("PixelPaddingValue", signed=form.kind == "i")
     limit = elements.integer("PixelPaddingRangeLimit", value, signed=form.kind == "i")

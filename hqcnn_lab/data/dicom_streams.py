@@ -55,7 +55,7 @@ def encoded_frames(elements: Elements, form: PixelFormat) -> Iterator[bytes]:
             raise
         raise UnreadableImage("its compressed pixels are damaged, or cut off") from None
     if n_frames < form.frames:
-        raise UnreadableImage(f"pixel data of {n_frames} frames, not of {form.frames}")
+        raise UnreadableImage(f"cut off: pixel data of {n_frames} frames, not of {form.frames}")
 
 
 def decoded_frames(elements: Elements, form: PixelFormat) -> Iterator[np.ndarray]:
@@ -129,7 +129,7 @@ def _unpack_rle(frame: bytes, form: PixelFormat) -> np.ndarray:
         raise UnreadableImage("an RLE frame is cut off")
     n_planes, *starts = struct.unpack_from("<16I", frame)
     if n_planes != n_bytes * form.samples:
-        raise UnreadableImage(f"{n_planes} RLE segments, not {n_bytes * form.samples}")
+        raise UnreadableImage(f"damaged: {n_planes} RLE segments, not {n_bytes * form.samples}")
     ends = [*starts[1:n_planes], len(frame)]
     planes = [_unpack_bits(frame[start:end], n_pixels) for start, end in zip(starts[:n_planes], ends, strict=True)]
     samples = np.frombuffer(b"".join(planes), np.uint8).reshape(form.samples, n_bytes, form.rows, form.columns)
@@ -153,7 +153,7 @@ def _unpack_bits(packed: bytes, n_bytes: int) -> bytes:
                 at += 1
             at += 1
     if len(unpacked) < n_bytes:
-        raise UnreadableImage(f"an RLE segment holds {len(unpacked)} bytes of {n_bytes}")
+        raise UnreadableImage(f"cut off: an RLE segment holds {len(unpacked)} bytes of {n_bytes}")
     return bytes(unpacked[:n_bytes])
 
 
@@ -182,9 +182,9 @@ def _jpeg2000_header(frame: bytes) -> tuple[bytes, tuple[int, int, int, int, boo
     )
     rows, columns = bottom - top, right - left
     if min(tile_width, tile_height) < 1 or -(-right // tile_width) * -(-bottom // tile_height) > MAX_TILES:
-        raise UnreadableImage(f"more than {MAX_TILES} JPEG 2000 tiles")
+        raise UnreadableImage(f"damaged: more than {MAX_TILES} JPEG 2000 tiles")
     if _n_precincts(frame, start, rows, columns) > MAX_PRECINCTS:
-        raise UnreadableImage(f"more than {MAX_PRECINCTS} JPEG 2000 precincts")
+        raise UnreadableImage(f"damaged: more than {MAX_PRECINCTS} JPEG 2000 precincts")
     return frame[start:], (rows, columns, samples, (depth & 0x7F) + 1, depth > 0x7F)
 
 

@@ -85,6 +85,7 @@ _BYTE_ORDER = {"<": "little", ">": "big"}
 
 
 def looks_explicit(vr: bytes) -> bool:
+    """Say whether the two bytes behind a tag are a VR, known or not, as pydicom does."""
     return len(vr) == 2 and b"A" <= vr[:1] <= b"Z" and b"A" <= vr[1:] <= b"Z"
 
 
@@ -136,7 +137,7 @@ class Walk:
                     raw["InWords"] = True  # pairs of 8-bit pixels were swapped with them
                 if tag == _PIXEL_DATA and "Columns" in raw:  # else they stand after it, in no order
                     break
-            elif name is not None:
+            elif name is not None and name not in SEQUENCES:
                 raw[name] = self._value(name, vr, content[at : min(after, end)])
             at = after
         return raw, at

@@ -13,6 +13,7 @@ from PIL import Image
 from pydicom.uid import ImplicitVRLittleEndian
 
 from hqcnn_lab.data import reading, series
+from hqcnn_lab.data.dicom import read_dicom
 from hqcnn_lab.data.inputs import read_inputs
 from hqcnn_lab.data.reading import read_image
 from hqcnn_lab.data.series import Decoded, read_picture, read_pictures, read_series
@@ -135,6 +136,8 @@ def test_padding_is_black_and_has_no_part_in_the_scale(tmp_path: Path) -> None:
     decoded = read_series(tmp_path, names, 16)
     np.testing.assert_array_equal(decoded.images[0], first)
     assert not decoded.images[1].any()
+    (image,) = read_dicom(as_file(mr_slice(RAMP + np.uint16(257), PixelPaddingValue="")))  # up to 4095; says nothing
+    assert image.padding is None
 
 
 def test_what_is_left_out_is_kept_apart_from_what_is_broken(tmp_path: Path) -> None:

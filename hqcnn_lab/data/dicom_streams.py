@@ -182,9 +182,9 @@ def _jpeg2000_header(frame: bytes) -> tuple[bytes, tuple[int, int, int, int, boo
     )
     rows, columns = bottom - top, right - left
     if min(tile_width, tile_height) < 1 or -(-right // tile_width) * -(-bottom // tile_height) > MAX_TILES:
-        raise UnreadableImage(f"damaged: more than {MAX_TILES} JPEG 2000 tiles")
+        raise UnreadableImage(f"more than {MAX_TILES} JPEG 2000 tiles")
     if _n_precincts(frame, start, rows, columns) > MAX_PRECINCTS:
-        raise UnreadableImage(f"damaged: more than {MAX_PRECINCTS} JPEG 2000 precincts")
+        raise UnreadableImage(f"more than {MAX_PRECINCTS} JPEG 2000 precincts")
     return frame[start:], (rows, columns, samples, (depth & 0x7F) + 1, depth > 0x7F)
 
 

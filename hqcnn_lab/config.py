@@ -23,7 +23,7 @@ from hqcnn_lab.build import foreign_to_hydra
 from hqcnn_lab.error import ConfigError, first_line, shown
 from hqcnn_lab.free_text import check_folder, check_run_folder
 from hqcnn_lab.interpolation import bounded, check_interpolations
-from hqcnn_lab.rules import check, flat_keys, select
+from hqcnn_lab.rules import check, check_workers, flat_keys, select
 
 # In a wheel `conf/` lies inside the package, in a checkout beside it.
 _INSIDE = Path(__file__).parent / "conf"
@@ -171,6 +171,7 @@ def as_override(key: str, text: str) -> str:
 
 
 def _check_hydra(config: DictConfig) -> None:
+    check_workers("hydra.launcher.n_jobs", config.hydra.launcher.get("n_jobs"))
     for key in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
         plain = OmegaConf.to_container(config.hydra[key], resolve=False)
         for where, target in foreign_to_hydra(plain, f"hydra.{key}"):

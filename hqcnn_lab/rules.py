@@ -20,6 +20,7 @@ from hqcnn_lab.quantum.limits import MAX_WIRES, bytes_per_sample, check_circuit
 from hqcnn_lab.quantum.noise import Noise, as_noise
 from hqcnn_lab.ranges import RULES, TRAINER
 
+_PER_CORE = 8  # processes; where they wait for a disk or a GPU, more than one is of use
 _BYTES_A_PIXEL = 10  # float32 as drawn and as put together, float16 as kept
 
 
@@ -70,6 +71,13 @@ def _check_processes(config: DictConfig, in_sweep: bool) -> None:
             f"trainer.devices={devices}: {config.optim._target_.rpartition('.')[2]} evaluates circuits on the images "
             "of its own process alone; use trainer.devices=1, or another optimizer"
         )
+
+
+def check_workers(key: str, n: int | None) -> None:
+    """Raise `ConfigError` for processes or threads by the hundred, which would only wait for each other."""
+    most = _PER_CORE * cores()
+    if n is not None and n > most:
+        raise ConfigError(f"{key}={n}: this machine has {cores()} cores; at most {most}, {_PER_CORE} for each")
 
 
 def _check_stages(config: DictConfig) -> None:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.command import read_overrides
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.free_text import check_folder
 from hqcnn_lab.jobs import KEPT, Ended, name_of_signal, run_jobs, state_of
 from hqcnn_lab.resume import sweep_up
 from hqcnn_lab.rules import ConfigError, check_values, first_line, slow_precision
@@ -61,7 +62,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         check_command_line(overrides, multirun=False, name="study", check=lambda c: check_values(c) or check_sweep(c))
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as a Ctrl-C does
-        _study(compose(overrides, "study"))
+        config = compose(overrides, "study")
+        for key, folder in (("out", config.out), ("paths.sweeps_dir", config.paths.sweeps_dir)):
+            check_folder(key, str(Path(folder).expanduser()))
+        _study(config)
     except KeyboardInterrupt:
         sys.exit("error: interrupted; the same command goes on where this one stopped")
     except (ConfigError, OSError, StudyError) as error:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config import check_command_line
+from hqcnn_lab.free_text import check_name
 from hqcnn_lab.jobs import Job, state_of
-from hqcnn_lab.rules import ConfigError, check
+from hqcnn_lab.rules import ConfigError, check, check_workers
 from hqcnn_lab.run_folder import RunFolder
 
 Row = dict[str, Any]
@@ -92,6 +93,8 @@ def digest(config: DictConfig) -> str:
 def check_sweep(config: DictConfig) -> None:
     """Raise `ConfigError` for a comparison that is not fair or not possible, before its runs are looked at."""
     sweep, scale = config.sweep, config.scale
+    check_name("sweep.name", sweep.name)
+    check_name("scale.name", scale.name)
     for key in ("sweep.arms", "sweep.conditions"):
         named = OmegaConf.select(config, key)
         for name, overrides in named.items():
@@ -122,6 +125,7 @@ def check_sweep(config: DictConfig) -> None:
     for key in ("workers", "threads"):
         if config[key] is not None and config[key] < 1:
             raise ConfigError(f"{key}={config[key]}: must be at least 1")
+        check_workers(key, config[key])
 
 
 def _is_number(value: Any) -> bool:

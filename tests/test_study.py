@@ -63,6 +63,10 @@ WRONG = {
     '+sweep.arms.mine=["seed=1"]': "sweep.arms.mine: seed=1 is not for a sweep to say",
     'overrides=["paths.cache_dir=x"]': "overrides: paths.cache_dir=x is not for a sweep to say",
     "workers=0": "workers=0: must be at least 1",
+    "workers=100000": "workers=100000: this machine has ",
+    "sweep.name=../x": "sweep.name=../x: has / in it",
+    "scale.name=a/b": "scale.name=a/b: has / in it",
+    "out=''": "out=: is empty",
     "scale=kaggle": "scale.root=null: not set; give the folder of the data",
 }
 

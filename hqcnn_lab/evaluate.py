@@ -106,6 +106,8 @@ def _with_dataset(overrides: list[str], about_data: list[str], trained: "Trained
     known = trained.config["dataset"] if own else {"image_size": trained.image_size}
     for key, value in known.items():
         if key in config.dataset and key not in _LOCAL and f"dataset.{key}" not in given:
+            if not _fits(value, config.dataset[key]):
+                raise EvaluateError(f"run={config.run}: its config.yaml says dataset.{key}={value}, as no run does")
             config.dataset[key] = value
     if config.dataset.image_size != trained.image_size:
         size = config.dataset.image_size
@@ -113,6 +115,13 @@ def _with_dataset(overrides: list[str], about_data: list[str], trained: "Trained
     check_values(config)
     check_dataset(config.dataset)
     return config
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether a run's own value may be one: of a null default any plain one, else of the default's type."""
+    if default is None or value is None:
+        return default is None and not isinstance(value, dict) and "${" not in str(value)
+    return type(value) is type(default) and "${" not in str(value)
 
 
 def _out(config: DictConfig, trained: "TrainedModel", choice: str) -> Path:

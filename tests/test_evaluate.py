@@ -3,10 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from omegaconf import OmegaConf
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -131,6 +133,32 @@ def test_wrong_commands_are_refused_in_one_line(run: Path, tmp_path: Path) -> No
     planted.dataset._target_ = "os.system"
     OmegaConf.save(planted, run / "config.yaml")
     assert "dataset._target_=os.system: the run's data set is none" in refused(f"run={run}")
+
+
+WRONG: dict[str, list[Any]] = {  # what a record file may say instead, or a key of its data set
+    "config.yaml": ["", "[]", "seed: [", "dataset: {}", "[" * 9999],
+    "split_manifest.csv": ["", "file,frame,content,split,label,group\n1,2\n", '"', "\0", b"\xe9"],
+    "environment.json": ["[]", '{"device": 7}'],
+    "split_seed": ["${broken", 2.5, float("inf")],
+    "val_fraction": ["${oc.env:HOME}", None, [0.5]],
+}
+
+
+@pytest.mark.parametrize("where", WRONG)
+def test_a_damaged_record_is_said_in_one_line_or_does_not_matter(where: str, trained_run: Path, run: Path) -> None:
+    # Regression: a split_manifest.csv of another encoding, or a seed that is no whole number, ended in a traceback.
+    given = [f"run={run}", cache_of(trained_run), "robustness={noise: [], blur: [], rotation: []}"]
+    for wrong in WRONG[where]:
+        if "." in where:
+            (run / where).write_bytes(wrong if isinstance(wrong, bytes) else wrong.encode())
+        else:
+            content = yaml.safe_load((trained_run / "config.yaml").read_text())
+            content["dataset"][where] = wrong
+            (run / "config.yaml").write_text(yaml.safe_dump(content))
+        if where == "environment.json":
+            evaluate(given)
+        else:
+            assert where in refused(*given)
 
 
 def test_calibration_equals_a_case_worked_out_by_hand() -> None:

@@ -263,6 +263,9 @@ def _leaks(family: Family, problems: Problems) -> list[str]:
             share = f"{100 * found[0]:.2f} to {100 * found[-1]:.2f} %"
             where = "; the settings' images differ, and the table has each one's own"
         lines.append(f"For scale: a nearest neighbour, which learns nothing, has a test accuracy of {share}{where}.")
+    if missing := [row["test/absent"] for row in rows if row.get("test/absent")]:
+        names = listed(name for names in missing for name in names)
+        lines.append(f"Of {names} no image was tested in {count(len(missing), 'run')}: scores are of other classes.")
     if len({row.get("split/manifest") for row in rows}) > 1:
         lines.append("Not all settings have the same split (split/manifest): accuracies are of different images.")
     return lines

@@ -76,17 +76,27 @@ def decode(
     there, to the same result. A damaged entry is built again. `workers` are processes, by default one for each core.
     """
     cache_dir = Path(cache_dir).expanduser()
-    cache_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(f"paths.cache_dir={cache_dir}: no folder can be made there ({error.strerror})") from None
     entry = cache_dir / _key(tasks, recipe, size)
-    if not _is_whole(entry):
+    cached = _load(entry)
+    if cached is None:
         with _only_job(entry):
-            if not _is_whole(entry):  # not another job's, built meanwhile
+            cached = _load(entry)  # another job's, built meanwhile
+            if cached is None:
                 shutil.rmtree(entry, ignore_errors=True)
                 _drop_abandoned(cache_dir, entry)
                 _build(root, tasks, read, size, entry, workers or cores())
+                cached = _load(entry)
+    if cached is None:
+        raise CacheError(
+            f"{entry} cannot be read back; start again, or set paths.cache_dir to a folder on another disk"
+        )
     for folder in (cache_dir, entry):
         remove_leftovers(folder)
-    return _load(entry)
+    return cached
 
 
 def _key(tasks: list[list[File]], recipe: str, size: int) -> str:
@@ -108,23 +118,25 @@ def _only_job(entry: Path) -> Iterator[None]:
         lock.release()
 
 
-def _is_whole(entry: Path) -> bool:
+def _load(entry: Path) -> CachedImages | None:
+    """None where a part is missing, damaged or of an older make."""
     try:
-        sizes = json.loads((entry / "entry.json").read_text())["bytes"]
-        return all((entry / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a part is missing, or of an older make
-        return False
-
-
-def _load(entry: Path) -> CachedImages:
-    about = json.loads((entry / "entry.json").read_text())
-    with (entry / "index.csv").open(newline="", **_NAMES) as file:
-        rows = list(csv.reader(file))[1:]
-    kinds = [ImageRecord.__annotations__[field] for field in ImageRecord._fields]
-    records = [ImageRecord(*(kind(text) for kind, text in zip(kinds, row, strict=True))) for row in rows]
-    shape = (len(records), about["size"], about["size"])
-    images = np.memmap(entry / "images.f2", np.float16, "r", shape=shape) if records else np.empty(shape, np.float16)
-    skipped, left_out = ([(name, reason) for name, reason in about[kind]] for kind in ("skipped", "left_out"))
+        about = json.loads((entry / "entry.json").read_text())
+        if any((entry / name).stat().st_size != size for name, size in about["bytes"].items()):
+            return None
+        with (entry / "index.csv").open(newline="", **_NAMES) as file:
+            header, *rows = csv.reader(file)
+        if header != list(ImageRecord._fields):
+            return None
+        kinds = [ImageRecord.__annotations__[field] for field in ImageRecord._fields]
+        records = [ImageRecord(*(kind(text) for kind, text in zip(kinds, row, strict=True))) for row in rows]
+        shape = (len(records), about["size"], about["size"])
+        images = np.empty(shape, np.float16)
+        if records:
+            images = np.memmap(entry / "images.f2", np.float16, "r", shape=shape)
+        skipped, left_out = ([(name, reason) for name, reason in about[kind]] for kind in ("skipped", "left_out"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, csv.Error):
+        return None
     return CachedImages(entry, images, records, skipped, left_out)
 
 
@@ -177,12 +189,13 @@ def _resume(images: BinaryIO, journal: BinaryIO, size: int) -> list[list]:
     for text in journal:
         try:
             line = json.loads(text)
-        except ValueError:  # the last one, torn
+            n_new = len(line[0])
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError):  # the last one, torn
             break
-        if not text.endswith(b"\n") or n_images + len(line[0]) > n_there:
+        if not text.endswith(b"\n") or n_images + n_new > n_there:
             break
         done.append(line)
-        n_images, end = n_images + len(line[0]), end + len(text)
+        n_images, end = n_images + n_new, end + len(text)
     images.truncate(n_images * size**2 * 2)
     images.seek(0, os.SEEK_END)
     journal.truncate(end)

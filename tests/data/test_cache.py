@@ -96,6 +96,10 @@ DAMAGES = [
     *[(name, how) for name in ("images.f2", "index.csv", "entry.json") for how in ("gone", "cut", "longer")],
     ("entry.json", "[]"),
     ("entry.json", '{"bytes": 5}'),
+    ("entry.json", '{"bytes": {}}'),
+    ("entry.json", "[" * 100_000),
+    ("index.csv", "garbled"),
+    ("index.csv", "NUL"),
 ]
 
 
@@ -119,8 +123,10 @@ def test_a_torn_entry_is_made_again(name: str, how: str, root: Path, tmp_path: P
     if how == "gone":
         path.unlink()
     else:
-        half = path.read_bytes()[: path.stat().st_size // 2]
-        path.write_bytes({"cut": half, "longer": path.read_bytes() + b"x"}.get(how, how.encode()))
+        as_it_was = path.read_bytes()
+        half = as_it_was[: len(as_it_was) // 2]
+        others = {"cut": half, "longer": as_it_was + b"x", "garbled": as_it_was.replace(b",", b";")}
+        path.write_bytes((others | {"NUL": bytes(len(as_it_was))}).get(how, how.encode()))
     build(tmp_path)
     assert content(folder) == whole
 
@@ -258,3 +264,9 @@ def test_an_old_beginning_that_a_job_goes_on_from_is_not_dropped(root: Path, tmp
 
     assert len(build(tmp_path, tasks=tasks, read=read_beside_another_job).records) == 18
     assert seen
+
+
+def test_a_cache_that_no_folder_can_be_made_for_is_one_line(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(CacheError, match=r"^paths\.cache_dir=.*/cache: no folder can be made there \(File exists\)$"):
+        build(tmp_path)

@@ -280,6 +280,15 @@ def test_a_checkpoint_away_from_its_run_predicts_the_same(trained_run: Path, tmp
     assert torch.equal(moved.logits(images), load_run(trained_run).logits(images))
 
 
+def test_help_shows_every_key_with_its_comment_and_none_that_is_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert "explain: false # true: where the network looks" in shown
+    assert "runs_dir: runs # single runs land here" in shown
+    assert "sweeps_dir" not in shown
+
+
 def test_help_needs_no_torch_and_a_prediction_no_lightning() -> None:
     code = """
 import sys

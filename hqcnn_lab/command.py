@@ -38,9 +38,11 @@ def read_overrides(
 
 
 def check_used(overrides: Sequence[str], unused: Sequence[str]) -> None:
-    """Raise `ConfigError` for a key that would be passed over: one of `unused`, or below one."""
+    """Raise `ConfigError` for a key that would be passed over: one of `unused`, or below one, or one that is added."""
     for line in overrides:
         key = line.lstrip("+~").partition("=")[0]
+        if line.startswith("+"):
+            raise ConfigError(f"{line}: there is no key {key}, and nothing here would use one")
         if any(key == name or key.startswith(f"{name}.") for name in unused):
             raise ConfigError(f"{line}: nothing here depends on {key}; leave it out")
 

@@ -63,8 +63,6 @@ def _check_used(overrides: Sequence[str], config: DictConfig) -> None:
     for line in overrides:
         key = line.lstrip("+~").partition("=")[0]
         group, _, name = key.rpartition(".")
-        if line.startswith("+"):
-            raise ConfigError(f"{line}: there is no key {key}, and nothing here would use one")
         if config.export.layout and (group not in ("", "export") or key in ("tcia", "seed")):
             same = (name,) if name in config.export else _IN_EXPORT.get(name, ())
             instead = ", ".join(f"export.{name}=…" for name in same if name in config.export)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hqcnn_lab.command import CommandParser
+from hqcnn_lab.new_path import free_name, holds_something
 from hqcnn_lab.quantum.limits import ANSATZES, check_circuit, check_count
 
 DESCRIPTION = """\
@@ -73,8 +74,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _refuse_used(folder: Path) -> None:
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is not an empty folder: name a new one with --out")
+    if holds_something(folder):
+        free = free_name(folder, holds_something)
+        raise ValueError(f"{folder} exists and is not an empty folder: name a new one with --out, such as {free}")
 
 
 def _run(arguments: argparse.Namespace) -> None:

@@ -23,7 +23,8 @@ def check_new(path: Path, is_taken: Callable[[Path], bool] = os.path.lexists) ->
     check_path("out", str(path))
     if is_taken(path):
         raise ConfigError(
-            f"out={path}: is there already, and nothing is ever overwritten; out={free_name(path, is_taken)} is free"
+            f"out={path}: {path.name} is there already, and nothing is ever overwritten; "
+            f"out={free_name(path, is_taken)} is free"
         )
     there = next(parent for parent in path.absolute().parents if parent.exists())
     if not there.is_dir():

@@ -69,6 +69,11 @@ def _check(config: DictConfig) -> None:
         out = Path(config.out).expanduser()
         if out.suffix not in (".csv", ".json"):
             raise ConfigError(f"out={config.out}: must be a file that ends in .csv or .json")
+        if config.explain and os.path.lexists(pictures := _pictures(out)):
+            raise ConfigError(
+                f"out={config.out}: {pictures.name} is there already, and nothing is ever overwritten; "
+                f"out={free_name(out, _is_taken)} is free"
+            )
         check_new(out, _is_taken if config.explain else os.path.lexists)
 
 

@@ -143,6 +143,9 @@ def test_pictures_go_where_one_is_and_overwrite_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     assert len(list((tmp_path / "answers_explained").iterdir())) == 6
     assert sorted(folder.iterdir()) == before
+    (tmp_path / "answers.csv").rename(tmp_path / "moved.csv")
+    words = refused(capsys, *newest, f"input={folder}", "out=answers.csv")
+    assert "answers_explained is there already, and nothing is ever overwritten; out=answers-2.csv is free" in words
     assert "paths.sweeps_dir=x: nothing here depends on" in refused(capsys, *newest, "input=x", "paths.sweeps_dir=x")
 
 

@@ -113,7 +113,7 @@ def test_a_damaged_run_costs_a_report_its_own_row(tmp_path: Path, monkeypatch: p
     damaged = []
     for name in FILES:
         for n, (what, garble) in enumerate(spread(top / "Adam0", name, 40)):
-            run = complete(write_run(top / f"{name}-{n}", "RAdam", 100 + n, n_test=12))
+            run = complete(write_run(top / f"{name}-{n}", "RAdam", 100 + len(damaged), n_test=12))
             garble(run / name)
             damaged.append((run, name, what))
     rows = load_runs(top)

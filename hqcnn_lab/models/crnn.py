@@ -1,6 +1,5 @@
 """The classical pipeline of Srinivasan et al. 2023: denoise, segment, measure texture, classify with a CRNN."""
 
-
 import torch
 from torch import Tensor, nn
 

@@ -130,7 +130,7 @@ def _check_optimizer(optim: str, scheduler: str) -> None:
         raise ConfigError("optim.lr: every optimizer needs it")
     rates = spec["lr"], spec.pop("quantum_lr", None), spec.pop("weight_decay", 0.0)
     optimizer = _build("optim", spec, parameter_groups(nn.Linear(1, 1), *rates))
-    if (plan := json.loads(scheduler)).get("_target_"):
+    if (plan := json.loads(scheduler) or {}).get("_target_"):
         _build("scheduler", plan | ({"total_steps": 100} if "total_steps" in plan else {}), optimizer)
 
 

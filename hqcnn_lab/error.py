@@ -4,6 +4,9 @@
 class ConfigError(ValueError):
     """A value or key of the configuration that cannot be used; the message is one line that says what to do."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__("\\n".join(message.splitlines()))  # also where the value has several
+
 
 def first_line(error: BaseException) -> str:
     """An error's first paragraph, on one line; an error without words by its name."""

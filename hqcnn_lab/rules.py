@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from hqcnn_lab.build import untrusted_targets
 from hqcnn_lab.combination import check_combination
 from hqcnn_lab.distributed import cores, is_follower, memory_bytes
-from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.error import ConfigError, first_line, shown
 from hqcnn_lab.free_text import PATHS, check_name, check_path, check_wandb
 from hqcnn_lab.models import FITTED_LAST, GRADIENT_FREE
 from hqcnn_lab.quantum.limits import MAX_WIRES, bytes_per_sample, check_circuit
@@ -34,6 +34,11 @@ def check(config: DictConfig, in_sweep: bool = False) -> None:
     name, refers = select(config, "name"), OmegaConf.is_interpolation(config, "name")
     if name is not None or not refers:  # to Hydra's choices, without Hydra to nothing
         check_name("name", name)
+    for key, spec in config.callbacks.items():
+        if spec is not None and not isinstance(spec, DictConfig):
+            raise ConfigError(
+                f"callbacks.{key}={shown(str(spec))}: must be a class, callbacks.{key}._target_=…, or null"
+            )
     _check_processes(config, in_sweep)
     _check_stages(config)
     _check_learning(config)
@@ -49,6 +54,8 @@ def check(config: DictConfig, in_sweep: bool = False) -> None:
 
 def _check_processes(config: DictConfig, in_sweep: bool) -> None:
     devices = config.trainer.devices
+    if devices is None:
+        raise ConfigError("trainer.devices=null: must be how many devices, at least 1, or a list of their numbers")
     n = devices if isinstance(devices, int) else len(devices)
     if n == 1 and is_follower():
         raise ConfigError(

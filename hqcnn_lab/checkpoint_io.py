@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from hqcnn_lab.rules import first_line
+from hqcnn_lab.error import first_line
 
 
 class WholeFileIO(TorchCheckpointIO):

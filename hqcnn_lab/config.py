@@ -23,7 +23,8 @@ from hqcnn_lab.build import foreign_to_hydra
 from hqcnn_lab.error import ConfigError, first_line, shown
 from hqcnn_lab.free_text import check_folder, check_run_folder
 from hqcnn_lab.interpolation import bounded, check_interpolations
-from hqcnn_lab.rules import check, check_workers, flat_keys, select
+from hqcnn_lab.keys import flat_keys, select
+from hqcnn_lab.rules import check, check_workers
 
 # In a wheel `conf/` lies inside the package, in a checkout beside it.
 _INSIDE = Path(__file__).parent / "conf"

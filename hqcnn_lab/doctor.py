@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hqcnn_lab.config import CONFIG_DIR
-from hqcnn_lab.rules import first_line
+from hqcnn_lab.error import first_line
 
 PACKAGE = "hqcnn-lab"
 MIN_FREE = 2  # GiB; a run takes some MB, the decoded Kaggle set half a GiB

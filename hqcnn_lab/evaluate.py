@@ -12,10 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.command import check_used, read_overrides
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.find_run import find_run, load
 from hqcnn_lab.how_far import with_progress
 from hqcnn_lab.new_path import check_new, free_name, holds_something
-from hqcnn_lab.rules import ConfigError, check_dataset, check_values, first_line
+from hqcnn_lab.rules import check_dataset, check_values
 
 if TYPE_CHECKING:
     from hqcnn_lab.data import ImageDataModule

@@ -14,10 +14,11 @@ from omegaconf import DictConfig
 
 from hqcnn_lab.command import check_used, read_overrides
 from hqcnn_lab.config import check_command_line, compose
+from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.find_run import UNUSED, find_run, load
 from hqcnn_lab.how_far import with_progress
 from hqcnn_lab.new_path import check_new, free_name
-from hqcnn_lab.rules import ConfigError, check_values, first_line
+from hqcnn_lab.rules import check_values
 
 if TYPE_CHECKING:
     from torch import Tensor

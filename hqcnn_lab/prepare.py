@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.command import check_used, read_overrides
 from hqcnn_lab.config import check_command_line, compose
-from hqcnn_lab.rules import ConfigError, check_dataset, check_values, first_line
+from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.rules import check_dataset, check_values
 
 DESCRIPTION = """\
 Prepare a data set before training: download it where its folder is absent, decode it once into the cache that all runs

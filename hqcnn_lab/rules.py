@@ -1,23 +1,23 @@
-"""What a configuration may say: ranges, circuits that fit, files that are there, checkpoints that can be continued."""
+"""What a configuration may say: values in range, parts that go together, files that are there."""
 
 import difflib
 import importlib.util
-import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
+from hqcnn_lab.circuit_fit import check_circuit_fit
 from hqcnn_lab.combination import check_combination
+from hqcnn_lab.continuation import check_continuation
 from hqcnn_lab.distributed import cores, is_follower, memory_bytes
 from hqcnn_lab.error import ConfigError, first_line, shown
 from hqcnn_lab.free_text import PATHS, check_name, check_path, check_wandb
+from hqcnn_lab.keys import select
 from hqcnn_lab.models import FITTED_LAST, GRADIENT_FREE
-from hqcnn_lab.quantum.limits import MAX_WIRES, bytes_per_sample, check_circuit
-from hqcnn_lab.quantum.noise import Noise, as_noise
 from hqcnn_lab.ranges import RULES, TRAINER
 
 _PER_CORE = 8  # processes; where they wait for a disk or a GPU, more than one is of use
@@ -43,13 +43,13 @@ def check(config: DictConfig, in_sweep: bool = False) -> None:
     _check_stages(config)
     _check_learning(config)
     if config.model.get("circuit") is not None:
-        _check_circuit(config)
+        check_circuit_fit(config)
     check_combination(config)
     _check_device(config.trainer.accelerator)
     _check_loggers(config, in_sweep)
     check_dataset(config.dataset)
     if config.ckpt_path is not None:
-        _check_checkpoint(config.ckpt_path, config)
+        check_continuation(config.ckpt_path, config)
 
 
 def _check_processes(config: DictConfig, in_sweep: bool) -> None:
@@ -166,71 +166,6 @@ def _what_may_be_built(key: str) -> str:
     return "a config may only build this lab's, Lightning's and torch.optim's classes"
 
 
-def _check_circuit(config: DictConfig) -> None:
-    circuit, limit = config.circuit, MAX_WIRES[config.circuit.engine]
-    if not isinstance(circuit.n_wires, int) or not 1 <= circuit.n_wires <= limit:
-        raise ConfigError(
-            f"circuit.n_wires={circuit.n_wires}: must be a whole number from 1 to {limit}, "
-            f"the most that circuit.engine={circuit.engine} can hold"
-        )
-    options = OmegaConf.to_container(circuit, resolve=True)
-    try:
-        options["noise"] = noise = as_noise(options.get("noise"))
-        check_circuit(**{key: value for key, value in options.items() if key != "seed"})
-    except (TypeError, ValueError) as error:  # TypeError: a key too many, or one that is missing
-        raise ConfigError(f"circuit: {first_line(error)}") from None
-    name, n_inputs = config.model._target_.rpartition(".")[2], circuit.n_wires
-    if circuit.encoder == "amplitude":
-        n_inputs = 2**circuit.n_wires
-    trains_inputs = name not in ("QCNN", "Quanvolution")  # theirs are pixels
-    if (circuit.encoder, circuit.shot_gradient) == ("amplitude", "parameter_shift") and circuit.shots and trains_inputs:
-        raise ConfigError(
-            "circuit.shot_gradient=parameter_shift: shifts angles, and circuit.encoder=amplitude has none to train "
-            "the network before it; use circuit.shot_gradient=straight_through"
-        )
-    need, have = _batch_bytes(config, noise), memory_bytes()
-    if config.trainer.accelerator in ("auto", "cpu") and need > have:
-        raise ConfigError(
-            f"circuit.n_wires={circuit.n_wires}: one batch needs about {need / 2**30:.0f} GiB and this machine has "
-            f"{have / 2**30:.0f}; fewer wires, layers, model.n_circuits or a smaller dataset.batch_size"
-        )
-    _check_wiring(config, name, n_inputs)
-
-
-def _check_wiring(config: DictConfig, name: str, n_inputs: int) -> None:
-    """Whether the circuit takes what the network gives it."""
-    circuit = config.circuit
-    if name == "QCNN" and (circuit.ansatz != "qcnn" or circuit.n_wires & (circuit.n_wires - 1)):
-        raise ConfigError(
-            f"circuit.ansatz={circuit.ansatz}, circuit.n_wires={circuit.n_wires}: model=qcnn is the ansatz qcnn on a "
-            "power of two of wires; circuit=qcnn"
-        )
-    patch = config.model.get("kernel_size", 1) ** 2
-    if name == "Quanvolution":
-        wanted = max(math.ceil(math.log2(patch)), 1) if circuit.encoder == "amplitude" else patch
-        if circuit.n_wires != wanted:
-            raise ConfigError(
-                f"circuit.n_wires={circuit.n_wires}: must be {wanted} for patches of model.kernel_size="
-                f"{config.model.kernel_size} and circuit.encoder={circuit.encoder}"
-            )
-    elif n_inputs % patch:
-        raise ConfigError(
-            f"circuit.n_wires={circuit.n_wires}: its {n_inputs} inputs must be a multiple of "
-            f"model.kernel_size² = {patch}, one for each position of the patch; model.kernel_size=1 takes any number"
-        )
-
-
-def _batch_bytes(config: DictConfig, noise: Noise | None) -> float:
-    """Memory that the circuits of one training batch keep for the backward pass."""
-    circuit, model, dataset = config.circuit, config.model, config.dataset
-    if model.get("kernel") == "classical":
-        return 0
-    n_samples = dataset.batch_size
-    if "n_circuits" in model:  # one for each patch
-        n_samples *= model.n_circuits * max(dataset.image_size / 2 ** len(model.widths) / model.kernel_size, 1) ** 2
-    return n_samples * bytes_per_sample(circuit.n_wires, circuit.n_layers, circuit.engine, noise)
-
-
 def _is_on_cpu(accelerator: str) -> bool:
     if accelerator != "auto":
         return accelerator == "cpu"
@@ -327,54 +262,3 @@ def _hold(key: str, path: str | None, read: Callable[[str | None], Any]) -> None
         read(path)
     except ValueError as error:
         raise ConfigError(f"{key}={path}: {first_line(error)}") from None
-
-
-def _check_checkpoint(path: str, config: DictConfig) -> None:
-    """A checkpoint to continue from must be whole, plain data, and of the very model and optimizer asked for."""
-    if not Path(path).is_file():
-        raise ConfigError(
-            f"ckpt_path={path}: there is no such file; a run folder keeps its own in checkpoints/last.ckpt"
-        )
-    import torch
-
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        # Whatever torch, zipfile or pickle call it, to the user it is one thing: this file cannot be read.
-        raise ConfigError(
-            f"ckpt_path={path}: not a readable checkpoint, truncated or not one ({first_line(error)[:80]})"
-        ) from None
-    checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
-    past = checkpoint.get("hyper_parameters", {})
-    if not {"optimizer_states", "loops", "epoch"} <= set(checkpoint) or not {"model", "optim", "scheduler"} <= set(
-        past
-    ):
-        raise ConfigError(f"ckpt_path={path}: has no model, optimizer and loop state, so it cannot be continued")
-    n_trained = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
-    if n_trained >= config.trainer.max_epochs and not config.resume:  # resume=auto goes on to the test
-        raise ConfigError(
-            f"ckpt_path={path}: its {n_trained} epochs are trained; "
-            f"trainer.max_epochs={config.trainer.max_epochs} leaves none to do"
-        )
-    if ("current_model_state" in checkpoint) != bool(config.callbacks.get("weight_average")):
-        raise ConfigError(
-            f"ckpt_path={path}: callbacks.weight_average must be on, or null, as it was when this was written"
-        )
-    same = {part: OmegaConf.to_container(config[part], resolve=True) for part in ("model", "optim", "scheduler")}
-    now = OmegaConf.create(same | {"label_smoothing": config.label_smoothing})
-    before = OmegaConf.create({key: past.get(key) for key in now})
-    for key in dict.fromkeys([*flat_keys(before), *flat_keys(now)]):
-        old, new = select(before, key), select(now, key)
-        if old != new and not isinstance(old, DictConfig):
-            raise ConfigError(f"ckpt_path={path}: was trained with {key}={old}, not {new}; ask for the same again")
-
-
-def flat_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    for key in node:
-        yield f"{prefix}{key}"
-        if not OmegaConf.is_interpolation(node, key) and isinstance(node._get_node(key), DictConfig) and node[key]:
-            yield from flat_keys(node[key], f"{prefix}{key}.")
-
-
-def select(config: DictConfig, key: str) -> Any:
-    return OmegaConf.select(config, key, throw_on_resolution_failure=False)

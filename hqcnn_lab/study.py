@@ -13,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.command import read_overrides
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.free_text import check_folder
 from hqcnn_lab.jobs import KEPT, Ended, name_of_signal, run_jobs, state_of
 from hqcnn_lab.resume import sweep_up
-from hqcnn_lab.rules import ConfigError, check_values, first_line, slow_precision
+from hqcnn_lab.rules import check_values, slow_precision
 from hqcnn_lab.run_folder import RunFolder
 from hqcnn_lab.sweep import (
     Cell,

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config import check_command_line
+from hqcnn_lab.error import ConfigError
 from hqcnn_lab.free_text import check_name
 from hqcnn_lab.jobs import Job, state_of
-from hqcnn_lab.rules import ConfigError, check, check_workers
+from hqcnn_lab.rules import check, check_workers
 from hqcnn_lab.run_folder import RunFolder
 
 Row = dict[str, Any]

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from hqcnn_lab.build import build
 from hqcnn_lab.called import called
-from hqcnn_lab.rules import first_line
+from hqcnn_lab.error import first_line
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger

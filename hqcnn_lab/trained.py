@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hqcnn_lab import models
 from hqcnn_lab.build import BuildError, build, untrusted_targets
 from hqcnn_lab.data import clinical
-from hqcnn_lab.rules import first_line
+from hqcnn_lab.error import first_line
 from hqcnn_lab.run_folder import RunFolder, flat
 
 MOST = 100_000  # of anything in a network's description; building what a hostile one asks for could take all memory

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from hqcnn_lab import rules
 from hqcnn_lab.config import CONFIG_DIR, as_override, check_command_line, compose
-from hqcnn_lab.rules import ConfigError, slow_precision
+from hqcnn_lab.error import ConfigError
+from hqcnn_lab.rules import slow_precision
 from hqcnn_lab.train import train
 
 WRONG = {

@@ -16,7 +16,8 @@ from torch import nn
 
 from hqcnn_lab.config import check_command_line
 from hqcnn_lab.data.datamodule import BalancedShuffle, EpochShuffle
-from hqcnn_lab.rules import ConfigError, check
+from hqcnn_lab.error import ConfigError
+from hqcnn_lab.rules import check
 from hqcnn_lab.train import train
 
 # Batch normalization is of each process's own images, dropout and augmentation of each one's own random numbers.

@@ -23,10 +23,10 @@ from hqcnn_lab.analysis.metrics import read_metrics
 from hqcnn_lab.callbacks import StopCheckpoint
 from hqcnn_lab.config import compose
 from hqcnn_lab.data.datamodule import UnusableData
+from hqcnn_lab.error import ConfigError
 from hqcnn_lab.metrics_file import MetricsFile
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.resume import LOCK, continue_run, find_unfinished, is_live, matching_runs
-from hqcnn_lab.rules import ConfigError
 from hqcnn_lab.sweep import digest
 from hqcnn_lab.train import train
 

@@ -20,7 +20,7 @@ from wandb_server import KEY, bad_server
 
 from hqcnn_lab.analysis.confusion import confusion_figure
 from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
-from hqcnn_lab.rules import ConfigError
+from hqcnn_lab.error import ConfigError
 from hqcnn_lab.sweep import digest
 from hqcnn_lab.train import train
 

@@ -26,9 +26,9 @@ from hqcnn_lab.callbacks import Convergence, WeightAverage
 from hqcnn_lab.config import CONFIG_DIR, compose
 from hqcnn_lab.data import ImageDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import UnusableData
+from hqcnn_lab.error import ConfigError
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.models.classifier import TrainingDiverged
-from hqcnn_lab.rules import ConfigError
 from hqcnn_lab.train import main, train
 
 

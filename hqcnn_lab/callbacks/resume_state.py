@@ -7,7 +7,7 @@ import torch
 from torchmetrics import Metric
 
 from hqcnn_lab.distributed import gather
-from hqcnn_lab.rules import ConfigError
+from hqcnn_lab.error import ConfigError
 
 _KEY = "resume_state"
 

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from hqcnn_lab.distributed import lost_process
-from hqcnn_lab.rules import first_line
+from hqcnn_lab.error import first_line
 
 _SAVE = 1  # no signal to end has this number or a lower one
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

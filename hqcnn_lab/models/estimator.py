@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hqcnn_lab.rules import first_line
+from hqcnn_lab.error import first_line
 
 if TYPE_CHECKING:
     from hqcnn_lab.data import ImageDataModule

@@ -1,0 +1,19 @@
+"""The dotted keys of a configuration."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def flat_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Every key below `node`, those of groups too, in order."""
+    for key in node:
+        yield f"{prefix}{key}"
+        if not OmegaConf.is_interpolation(node, key) and isinstance(node._get_node(key), DictConfig) and node[key]:
+            yield from flat_keys(node[key], f"{prefix}{key}.")
+
+
+def select(config: DictConfig, key: str) -> Any:
+    """The value of a dotted key; None where it is not there, or refers to what is not."""
+    return OmegaConf.select(config, key, throw_on_resolution_failure=False)

@@ -150,7 +150,9 @@ def test_a_cache_that_cannot_be_built_is_one_line(brain: Path, tmp_path: Path, m
         raise CacheError("a process that decoded images was killed; start again")
 
     monkeypatch.setattr(KaggleDataModule, "prepare_data", killed)
-    monkeypatch.setattr("hqcnn_lab.train.HydraConfig.get", lambda: DictConfig({"mode": "RUN"}))
+    monkeypatch.setattr(
+        "hqcnn_lab.train.HydraConfig.get", lambda: DictConfig({"mode": "RUN", "runtime": {"output_dir": "none"}})
+    )
     with pytest.raises(SystemExit) as end:
         _job(config(tmp_path / "run", brain))
     assert end.value.code == "error: tiny: a process that decoded images was killed; start again"

@@ -176,6 +176,27 @@ def test_each_setting_has_its_own_nearest_neighbour(tmp_path: Path) -> None:
     assert "a test accuracy of 35.00 to 61.00 %; the settings' images differ, and the table has each" in line
 
 
+@pytest.mark.parametrize("summary", ["[]", "{}", '{"test/accuracy": 2}', ""])
+def test_of_two_runs_the_one_that_can_be_used_counts(tmp_path: Path, summary: str) -> None:
+    # The later one counted, damaged or not, and the score of the other was lost without a word.
+    write_run(tmp_path / "whole", accuracy=0.8)
+    damaged = write_run(tmp_path / "zz_again", accuracy=0.8)
+    status = json.loads((damaged / "status.json").read_text())
+    (damaged / "status.json").write_text(json.dumps(status | {"started": "2999-01-01T00:00:00+00:00"}))
+    (damaged / "summary.json").write_text(summary)
+    [part] = make_contents(load_runs(tmp_path), [tmp_path]).parts
+    [row] = part.summary.rows
+    assert "80.00" in " ".join(map(str, row))
+
+
+@pytest.mark.parametrize("content", ["", "x"])
+def test_what_a_finished_run_logged_is_there_or_listed(tmp_path: Path, content: str) -> None:
+    # A last line without its end is passed over of a run that is going on; here its charts vanished without a word.
+    run = write_run(tmp_path / "run")
+    (run / "metrics.csv").write_text(content)
+    assert "metrics.csv" in str(make_contents(load_runs(tmp_path), [tmp_path]).unusable)
+
+
 def test_a_leak_is_said_of_the_settings_that_have_it(tmp_path: Path) -> None:
     # It stood for the whole family, also where the other settings were split by patient.
     for n, note in enumerate(["38 % have a twin", None, "38 % have a twin", "2 patients are shared", None, None]):

@@ -28,12 +28,17 @@ def read_metrics(folder: str | Path) -> dict[str, Series]:
         raise ValueError(f"{path}: not a table of metrics by step: it {error}; give the folder of a run") from None
 
 
-def series_in(path: Path) -> dict[str, Series]:
-    """As `read_metrics`, of the file itself; raises `Unusable`, which says no more than why."""
+def series_in(path: Path, growing: bool = True) -> dict[str, Series]:
+    """As `read_metrics`, of the file itself; raises `Unusable`, which says no more than why.
+
+    A run that has finished (not `growing`) has logged something.
+    """
     rows = read_table(path, growing=True)
     _, names = next(rows, (0, []))
-    if not names:
+    if not names and growing:
         return {}
+    if not names:
+        raise Unusable("has no line that is whole")
     if "step" not in names or len(set(names)) < len(names):
         raise Unusable("has no header that names step and each metric once")
     at = names.index("step")

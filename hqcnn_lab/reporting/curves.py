@@ -57,7 +57,7 @@ def metrics_of(groups: Sequence[Group], problems: Problems) -> dict[str, dict[st
     read = {}
     for folder in (row["folder"] for group in groups for row in group.finished):
         with problems.noted(folder, "metrics.csv"):
-            read[folder] = series_in(Path(folder) / "metrics.csv")
+            read[folder] = series_in(Path(folder) / "metrics.csv", growing=False)
     return read
 
 

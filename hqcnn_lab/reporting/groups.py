@@ -20,7 +20,7 @@ _FIRST = ("condition", "arm", "dataset", "model", "optim", "stage")
 
 @dataclass
 class Group:
-    """Runs of one setting. `runs` holds all of them, `finished` the last finished one of each seed, by seed."""
+    """Runs of one setting. `runs` holds all, `finished` the last finished one of each seed that can be used, by seed."""
 
     id: str
     name: str
@@ -62,7 +62,7 @@ def make_families(rows: Sequence[Row]) -> list[Family]:
     groups = [Group(f"g{n}", "", of_one, settings(of_one[0])) for n, of_one in enumerate(members.values())]
     families: dict[tuple, list[Group]] = {}
     for group in groups:
-        last = {row["seed"]: row for row in sorted(group.runs, key=_when) if row["state"] == "finished"}
+        last = {row["seed"]: row for row in sorted(group.runs, key=_standing) if row["state"] == "finished"}
         group.finished = sorted(last.values(), key=_seed)
         families.setdefault(_place(group), []).append(group)
     made = []
@@ -108,8 +108,9 @@ def _place(group: Group) -> tuple[str, ...]:
     )
 
 
-def _when(row: Row) -> str:
-    return str(row.get("started") or "")
+def _standing(row: Row) -> tuple[bool, bool, str]:
+    """Of runs of one setting and seed the last counts; but one that has a score, and whose files are whole, first."""
+    return isinstance(row.get("test/accuracy"), int | float), not row["torn"], str(row.get("started") or "")
 
 
 def _seed(row: Row) -> tuple[bool, int]:

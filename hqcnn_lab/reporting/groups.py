@@ -20,7 +20,7 @@ _FIRST = ("condition", "arm", "dataset", "model", "optim", "stage")
 
 @dataclass
 class Group:
-    """Runs of one setting. `runs` holds all, `finished` the last finished one of each seed that can be used, by seed."""
+    """Runs of one setting. `runs` holds all, `finished` of each seed the last finished one of use, by seed."""
 
     id: str
     name: str

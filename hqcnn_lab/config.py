@@ -15,20 +15,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 import hqcnn_lab.called  # noqa: F401  registers ${called:…}
-from hqcnn_lab.build import foreign_to_hydra
+from hqcnn_lab.conf_files import CONFIG_DIR, options_of
 from hqcnn_lab.error import ConfigError, first_line, shown
 from hqcnn_lab.free_text import check_folder, check_run_folder
+from hqcnn_lab.hydra_part import check_hydra
 from hqcnn_lab.interpolation import bounded, check_interpolations
 from hqcnn_lab.keys import flat_keys, select
-from hqcnn_lab.rules import check, check_workers
-
-# In a wheel `conf/` lies inside the package, in a checkout beside it.
-_INSIDE = Path(__file__).parent / "conf"
-CONFIG_DIR = _INSIDE if _INSIDE.is_dir() else Path(__file__).parents[1] / "conf"
+from hqcnn_lab.rules import check
+from hqcnn_lab.swept import check_count, choices_of, count
 
 # Of Hydra's own keys, those that would be passed over, and what there is instead.
 _NOT_TAKEN = {
@@ -57,8 +55,28 @@ def compose(overrides: Sequence[str], name: str = "config", with_hydra: bool = F
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
+    try:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
+    except Exception as error:  # Hydra and OmegaConf have words for some mistakes, and let Python's through for others
+        raise ConfigError(_why_not(error, overrides, name)) from error
+
+
+def _why_not(error: Exception, overrides: Sequence[str], name: str) -> str:
+    from hydra.errors import HydraException
+
+    if (line := first_line(error).partition("Error merging override ")[2]) and error.__cause__:
+        return f"{shown(line)}: {first_line(error.__cause__).split(' full_key:')[0]}"
+    said = first_line(error).split(" full_key:")[0]
+    if isinstance(error, HydraException | OmegaConfBaseException | ConfigError):
+        return f"{said}{_missing_plugin(str(error))}"
+    said = f"there is no {said}" if isinstance(error, KeyError) else said  # such as a variable of the environment
+    for line in overrides if len(overrides) > 1 else ():  # which of them, only trying each can tell
+        try:
+            compose([line], name, with_hydra=True)
+        except ConfigError as alone:
+            return str(alone)
+    return f"{', '.join(shown(line) for line in overrides)}: cannot be used here ({said})"
 
 
 def compose_sweep(overrides: Sequence[str]) -> DictConfig:
@@ -66,7 +84,7 @@ def compose_sweep(overrides: Sequence[str]) -> DictConfig:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return compose([next(_choices(override)) for override in parsed], with_hydra=True)
+    return compose([next(choices_of(override)) for override in parsed], with_hydra=True)
 
 
 def check_command_line(
@@ -80,7 +98,8 @@ def check_command_line(
     `name` is the file of `conf/` that the overrides are for, and `check` looks over what it composes to.
     """
     parsed = [_parsed(line, multirun) for line in overrides]
-    values = [list(_choices(override)) for override in parsed]
+    check_count(parsed)
+    values = [list(choices_of(override)) for override in parsed]
     first = [choices[0] for choices in values]
     jobs = [first] + [
         [*first[:index], choice, *first[index + 1 :]] for index, choices in enumerate(values) for choice in choices[1:]
@@ -95,7 +114,9 @@ def check_command_line(
             said = first_line(error).split(" full_key:")[0]
             raise ConfigError(f"{', '.join(left_out)}: is needed ({said})" if left_out else said) from None
     if name == "config":
-        _check_hydra(compose_sweep(overrides))
+        check_hydra(whole := compose_sweep(overrides), multirun)
+        if multirun and (further := _params(overrides, whole)):
+            check_command_line([*overrides, *further], multirun, name, check)
 
 
 def check_folders(overrides: Sequence[str], multirun: bool) -> None:
@@ -171,43 +192,22 @@ def as_override(key: str, text: str) -> str:
     return f"{key}={QuotedString(text, Quote.double).with_quotes()}"
 
 
-def _check_hydra(config: DictConfig) -> None:
-    check_workers("hydra.launcher.n_jobs", config.hydra.launcher.get("n_jobs"))
-    for key in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
-        plain = OmegaConf.to_container(config.hydra[key], resolve=False)
-        for where, target in foreign_to_hydra(plain, f"hydra.{key}"):
-            raise ConfigError(
-                f"{where}={target}: refused, Hydra may only be given its own launchers, sweepers and loggers"
-            )
-
-
 def n_jobs(overrides: Sequence[str], config: DictConfig) -> int:
     """How many jobs `-m` makes of these overrides: every combination, or as many as a search is given."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    trials = config.hydra.sweeper.get("n_trials")
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return trials or math.prod(len(list(_choices(override))) for override in parsed)
+    lines = [*overrides, *_params(overrides, config)]
+    return config.hydra.sweeper.get("n_trials") or math.prod(count(_parsed(line, multirun=True)) for line in lines)
 
 
-def _choices(override: Any) -> Iterator[str]:
-    from hydra.core.override_parser.types import Glob, Transformer
-
-    prefix = override.input_line.split("=", 1)[0]
-    if isinstance(override.value(), Glob):
-        yield from (f"{prefix}={choice}" for choice in override.value().filter(options_of(override.key_or_group)))
-    elif override.is_interval_sweep():  # of a search: if both ends will do, what lies between will
-        yield from (f"{prefix}={end}" for end in (override.value().start, override.value().end))
-    elif override.is_sweep_override():
-        yield from (f"{prefix}={choice}" for choice in override.sweep_iterator(transformer=Transformer.encode))
-    else:
-        yield override.input_line
+def _params(overrides: Sequence[str], config: DictConfig) -> list[str]:
+    """What a sweeper is to vary besides, as overrides; the command line comes before it."""
+    given = {line.lstrip("+").partition("=")[0] for line in overrides}
+    params = config.hydra.sweeper.get("params") or {}
+    return [f"{key}={value}" for key, value in params.items() if key.lstrip("+") not in given]
 
 
 def _checked(parsed: list[Any], lines: list[str], name: str) -> DictConfig:
     """Compose one job of the plan, every key and type looked at: `lines` are `parsed` with one value for each sweep."""
     from hydra.core.override_parser.types import OverrideType
-    from hydra.errors import HydraException
 
     is_choice = [(CONFIG_DIR / o.key_or_group).is_dir() or o.key_or_group.startswith("hydra") for o in parsed]
     for override, line, choice in zip(parsed, lines, is_choice, strict=True):
@@ -215,18 +215,13 @@ def _checked(parsed: list[Any], lines: list[str], name: str) -> DictConfig:
             if override.is_delete():
                 raise ConfigError(f"{line}: every group is needed; choose one of {', '.join(options_of(line[1:]))}")
             _check_choice(override.key_or_group, line.split("=", 1)[1])
-    try:
-        reference = _defaults(tuple(line for line, choice in zip(lines, is_choice, strict=True) if choice), name)
-        changes = [
-            o for o, choice in zip(parsed, is_choice, strict=True) if not choice and o.type == OverrideType.CHANGE
-        ]
-        for override in changes:
-            _check_key(override.key_or_group, reference)
-        config = compose(lines, name, with_hydra=True)
-        for override in changes:
-            _check_type(override.key_or_group, config, reference)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"{first_line(error)}{_missing_plugin(str(error))}") from None
+    reference = _defaults(tuple(line for line, choice in zip(lines, is_choice, strict=True) if choice), name)
+    changes = [o for o, choice in zip(parsed, is_choice, strict=True) if not choice and o.type == OverrideType.CHANGE]
+    for override in changes:
+        _check_key(override.key_or_group, reference)
+    config = compose(lines, name, with_hydra=True)
+    for override in changes:
+        _check_type(override.key_or_group, config, reference)
     return config
 
 
@@ -242,10 +237,6 @@ def _missing_plugin(message: str) -> str:
         if f"'hydra/{plugin}'" in message:
             return f'; install what it needs: pip install "hqcnn-lab[{extra}]"'
     return ""
-
-
-def options_of(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml"))
 
 
 def _check_choice(group: str, value: str) -> None:

@@ -59,13 +59,18 @@ _COUNTS_OR_ONE = Rule(
     lambda x: _COUNTS.holds([x] if isinstance(x, int) else x), "a positive whole number, or a list of them"
 )
 
+_NUMBERS = Rule(
+    lambda x: not isinstance(x, str) and all(_whole(0).holds(i) for i in x) and len({*x}) == len(x),
+    "a list of whole numbers from 0 on, none twice",
+)
+
 # Everything that Lightning's Trainer takes, so that what it would refuse is refused before it is built.
 TRAINER: dict[str, Rule] = {
     "_target_": _one_of(("lightning.pytorch.Trainer",)),
     "accelerator": _one_of(("auto", "cpu", "gpu", "cuda", "mps")),
     "devices": Rule(
-        lambda x: x >= 1 if isinstance(x, int) else not isinstance(x, str) and len(x) > 0,
-        "how many devices, at least 1, or a list of their numbers",
+        lambda x: x >= 1 if isinstance(x, int) else len(x) > 0 and _NUMBERS.holds(x),
+        "how many devices, at least 1, or a list of their numbers, none twice",
     ),
     "num_nodes": Rule(lambda x: x == 1, "1; a run is of one machine"),
     "strategy": _one_of(("auto", "ddp")),
@@ -199,10 +204,51 @@ RULES: dict[str, Rule] = {
     "optim.n_directions": _at_least(1),
     "scheduler.warmup": _between(0, 1),
     "scheduler.total_steps": Rule(lambda x: False, "null; it is filled in, from trainer.max_epochs"),
+    **dict.fromkeys(
+        ("scheduler.epochs", "scheduler.steps_per_epoch"),
+        _given_by_the_lab("+scheduler.total_steps=null is filled in, and says as much"),
+    ),
+    **dict.fromkeys(("scheduler.step_size", "scheduler.T_max", "scheduler.T_0", "scheduler.T_mult"), _whole(1)),
+    "scheduler.milestones": _NUMBERS,
+    "scheduler.gamma": _POSITIVE,
     "logger.images": _at_least(0),
     "logger.wandb.settings.init_timeout": _POSITIVE,
     "logger.wandb.settings.finish_timeout": _POSITIVE,
     "callbacks.weight_average.decay": _between(0, 1),
     "callbacks.convergence.levels": Rule(lambda x: all(0 < level <= 1 for level in x), "shares between 0 and 1"),
     **{f"trainer.{name}": rule for name, rule in TRAINER.items()},
+}
+
+# Of Hydra's part, what its launchers and sweepers would refuse, or choke on, once the sweep has begun.
+HYDRA: dict[str, Rule] = {
+    "hydra.launcher.n_jobs": Rule(lambda x: x != 0, "how many at a time; -1 is one to each core"),
+    "hydra.launcher.backend": _one_of(("loky",)),
+    "hydra.launcher.prefer": _one_of(("processes", "threads")),
+    "hydra.launcher.require": _given_by_the_lab("a job has a process of its own"),
+    "hydra.launcher.verbose": _at_least(0),
+    "hydra.launcher.timeout": _POSITIVE,
+    "hydra.launcher.pre_dispatch": Rule(
+        lambda x: re.fullmatch(r"all|[1-9]\d*|([1-9]\d*\s*\*\s*)?n_jobs", x), "a number of jobs, all, or 2*n_jobs"
+    ),
+    "hydra.launcher.batch_size": Rule(lambda x: re.fullmatch(r"auto|[1-9]\d*", x), "auto or a number of jobs"),
+    "hydra.launcher.max_nbytes": Rule(lambda x: re.fullmatch(r"\d+(\.\d+)?[KMG]?", x), "a size, such as 1M"),
+    "hydra.launcher.mmap_mode": _one_of(("r", "r+", "w+", "c")),
+    **{
+        f"hydra.launcher.{name}": _whole(1)
+        for name in ("timeout_min", "cpus_per_task", "mem_gb", "array_parallelism", "tasks_per_node", "nodes")
+    },
+    "hydra.launcher.gpus_per_node": _whole(0),
+    "hydra.launcher.max_num_timeout": _whole(0),
+    "hydra.sweeper.max_batch_size": _whole(1),
+    "hydra.sweeper.n_trials": _whole(1),
+    "hydra.sweeper.n_jobs": _whole(1),
+    "hydra.sweeper.direction": Rule(
+        lambda x: getattr(x, "name", x) in ("maximize", "minimize"), "one of maximize, minimize"
+    ),
+    "hydra.sweeper.max_failure_rate": _PROBABILITY,
+    "hydra.sweeper.storage": Rule(
+        lambda x: re.match(r"(sqlite|mysql|postgresql|redis|journal)(\+\w+)?://", x), "such as sqlite:///trials.db"
+    ),
+    "hydra.sweeper.search_space": _given_by_the_lab("hydra.sweeper.params says what is searched"),
+    "hydra.sweeper.custom_search_space": _given_by_the_lab("hydra.sweeper.params says what is searched"),
 }

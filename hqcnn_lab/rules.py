@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from hqcnn_lab.continuation import check_continuation
 from hqcnn_lab.distributed import cores, is_follower, memory_bytes
 from hqcnn_lab.error import ConfigError, first_line, shown
 from hqcnn_lab.free_text import PATHS, check_name, check_path, check_wandb
-from hqcnn_lab.keys import select
+from hqcnn_lab.keys import flat_keys, select
 from hqcnn_lab.models import FITTED_LAST, GRADIENT_FREE
 from hqcnn_lab.ranges import RULES, TRAINER
 
@@ -62,9 +63,13 @@ def _check_processes(config: DictConfig, in_sweep: bool) -> None:
             f"LOCAL_RANK={os.environ['LOCAL_RANK']} is set in the environment, which says that this is one process of "
             f"several, and trainer.devices={devices}; unset it"
         )
+    if devices not in (n, [0]) and is_on_cpu(config.trainer.accelerator):
+        raise ConfigError(
+            f"trainer.devices={devices}: a list is of the numbers of GPUs, and this runs on the CPU; give how many"
+        )
     if n == 1:
         return
-    if n > cores() and _is_on_cpu(config.trainer.accelerator):
+    if n > cores() and is_on_cpu(config.trainer.accelerator):
         raise ConfigError(
             f"trainer.devices={devices}: each is a process, and this machine has {cores()} cores; that is the most"
         )
@@ -152,6 +157,9 @@ def check_values(config: DictConfig) -> None:
         value = select(config, key)
         if value is not None and not rule.holds(value):
             raise ConfigError(f"{key}={value}: must be {rule.words}")
+    for key in flat_keys(config):
+        if isinstance(value := select(config, key), float) and not math.isfinite(value):
+            raise ConfigError(f"{key}={value}: must be a finite number")
     for key in PATHS:
         if (path := select(config, key)) is not None:
             check_path(key, path)
@@ -166,7 +174,7 @@ def _what_may_be_built(key: str) -> str:
     return "a config may only build this lab's, Lightning's and torch.optim's classes"
 
 
-def _is_on_cpu(accelerator: str) -> bool:
+def is_on_cpu(accelerator: str) -> bool:
     if accelerator != "auto":
         return accelerator == "cpu"
     import torch

@@ -9,23 +9,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.arguments import check_arguments
-from hqcnn_lab.command import help_of_train
+from hqcnn_lab.command import CommandParser, help_of_train
 from hqcnn_lab.config import CONFIG_DIR, as_override, check_command_line, check_folders, compose_sweep
 from hqcnn_lab.distributed import follow, is_follower
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.interpolation import check_interpolations
-from hqcnn_lab.rules import check, slow_precision
+from hqcnn_lab.rules import check, is_on_cpu, slow_precision
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
-    arguments = get_args_parser().parse_args()
+    arguments = _arguments()
     foreign_config = arguments.config_path or arguments.config_name or arguments.config_dir
     try:
         if arguments.help and not foreign_config:
@@ -42,7 +42,7 @@ def main() -> None:
             return
         if not (arguments.hydra_help or arguments.shell_completion or foreign_config):
             _check(arguments)
-    except (ConfigError, HydraException) as error:
+    except ConfigError as error:
         sys.exit(f"error: {first_line(error)}")
     except SystemExit:
         print("interrupted; nothing was begun", flush=True)
@@ -59,6 +59,18 @@ def main() -> None:
         if wants_tracebacks:
             raise
         sys.exit(f"error: {type(error).__name__}: {first_line(error)[:300]} (HYDRA_FULL_ERROR=1 shows where it arose)")
+
+
+def _arguments() -> argparse.Namespace:
+    """What is asked for; options may stand anywhere, and are put first, where Hydra reads them."""
+    parser = get_args_parser()
+    parser.error = partial(CommandParser.error, parser)
+    arguments = parser.parse_intermixed_args()
+    options = sys.argv[1:]
+    for line in arguments.overrides:
+        options.remove(line)
+    sys.argv[1:] = [*options, *arguments.overrides]
+    return arguments
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -213,7 +225,9 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     chosen = [build(spec) for spec in plain["callbacks"].values() if spec]
     callbacks = [MetricsFirst(), *chosen, ResumeState(), StopCheckpoint(record.folder / "checkpoints")]
     # Samplers here know of several processes; Lightning's own would show some test images twice.
-    parts = {"plugins": [WholeFileIO()], "use_distributed_sampler": False}
+    parts: dict[str, Any] = {"plugins": [WholeFileIO()], "use_distributed_sampler": False}
+    if plain["trainer"]["devices"] == [0] and is_on_cpu(plain["trainer"]["accelerator"]):
+        parts["devices"] = 1  # Lightning takes a list for GPUs alone
     trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers, **parts)
     if plain["optim"]["_target_"]:
         if hasattr(model.net, "load_initial_weights") and plain["ckpt_path"] is None:

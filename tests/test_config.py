@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hqcnn_lab import rules
+from hqcnn_lab import train as train_module
 from hqcnn_lab.config import CONFIG_DIR, as_override, check_command_line, compose
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.rules import slow_precision
@@ -71,6 +72,9 @@ WRONG = {
     "trainer.devices=null": "trainer.devices=null: must be how many devices",
     "callbacks.early_stopping=true": "callbacks.early_stopping=True: must be a class",
     "monitor='a\nb'": "monitor=a\\nb: must be one of",
+    "trainer.devices=[a]": "must be how many devices, at least 1, or a list of their numbers, none twice",
+    "trainer.devices=[-1]": "or a list of their numbers, none twice",
+    "trainer.devices=[0,0]": "or a list of their numbers, none twice",
     "trainer.devices=auto": "must be how many devices, at least 1",
     "trainer.strategy=fsdp": "must be one of auto, ddp",
     "resume=yes": "must be one of auto",
@@ -245,11 +249,85 @@ def test_truncated_and_foreign_checkpoints_are_refused(tmp_path: Path) -> None:
     for path, words in {
         torn: "not a readable",
         pickled: "not a readable",
-        whole: "no model, optimizer and loop state",
+        whole: "no weights, model, optimizer or loop state",
     }.items():
         with pytest.raises(ConfigError, match=words) as error:
             check_command_line([f"ckpt_path={path}"])
         assert "\n" not in str(error.value)
+
+
+OF_HYDRA = {
+    # what is typed after -m → what the answer must say
+    "hydra=null": "hydra=null: cannot be used here",
+    "hydra.job.chdir=abc": "hydra.job.chdir=abc: Value 'abc' is not a valid bool",
+    "hydra.run=null": "hydra.run=null: field 'hydra.run' is not Optional",
+    "hydra.job_logging=null": "hydra.job_logging=null: field",
+    "hydra.job.env_copy=[NOSUCH]": "hydra.job.env_copy=[NOSUCH]: cannot be used here (there is no 'NOSUCH')",
+    "+hydra.job.env_set={a=b:1}": "hydra.job.env_set",
+    "hydra.sweeper.params={a:1}": "hydra.sweeper.params={a:1}: cannot be used here",
+    "+hydra.sweeper.foo=1": "hydra.sweeper.foo: there is no such key; it has max_batch_size, params",
+    "hydra.sweeper.max_batch_size=0": "hydra.sweeper.max_batch_size=0: must be a whole number from 1 on",
+    "seed=range(0,0)": "seed=range(0,0): is of no value at all",
+    "seed=range(5,0)": "seed=range(5,0): is of no value at all",
+    "optim=glob(x*)": "optim=glob(x*): is of no value at all",
+    "seed=range(0,9,0)": "seed=range(0,9,0): never comes to its end",
+    "seed=range(0,1000000000)": "the sweep comes to 1,000,000,000 jobs; at most 10,000",
+    "optim.lr=range(0.1,1,1e-300)": "jobs; at most 10,000",
+    "seed=range(0,9),1": "seed=range(0,9),1: a sweep is of values, or of one range",
+    "optim.weight_decay=inf": "optim.weight_decay=inf: must be a finite number",
+}
+
+
+@pytest.mark.parametrize("override", OF_HYDRA)
+def test_what_hydra_itself_would_choke_on_is_refused_in_one_line(override: str) -> None:
+    # Regression: Hydra's first line alone, a traceback, or a sweep that began and came to no job.
+    with pytest.raises(ConfigError) as error:
+        check_command_line([override])
+    assert OF_HYDRA[override] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be a whole number from 1 on"),
+        ("hydra.sweeper.n_trials=abc", "hydra.sweeper.n_trials=abc: Value 'abc' of type 'str' could not be converted"),
+        ("hydra.sweeper.n_jobs=0", "hydra.sweeper.n_jobs=0: must be a whole number from 1 on"),
+        ("hydra.sweeper.direction=up", "hydra.sweeper.direction=up: must be one of maximize, minimize"),
+        ("hydra.sweeper.max_failure_rate=5", "hydra.sweeper.max_failure_rate=5.0: must be between 0 and 1"),
+        ("hydra.sweeper.storage=foo://bar", "hydra.sweeper.storage=foo://bar: must be such as sqlite:///"),
+        ("hydra.sweeper.custom_search_space=os.system", "hydra.sweeper.custom_search_space=os.system: must be left"),
+        ("+hydra.sweeper.sampler.foo=1", "hydra.sweeper.sampler: "),
+        ("hydra.sweeper.sampler._target_=optuna.samplers.Foo", "hydra.sweeper.sampler: "),
+        ("optim.lr=interval(1,0.1)", "optim.lr=interval(1,0.1): an interval goes from a smaller"),
+        ("optim.lr=tag(log,interval(0,0.1))", "optim.lr=tag(log,interval(0,0.1)): on a logarithmic scale"),
+        ("+hydra.sweeper.params={seedd:'choice(1,2)'}", "seedd: there is no such key; did you mean seed?"),
+        ("+hydra.sweeper.params={seed:'choice(1,-2)'}", "seed=-2: must be at least 0"),
+        ("hydra/launcher=joblib hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs=0: must be how many at a time"),
+        ("hydra/launcher=joblib hydra.launcher.pre_dispatch=foo", "hydra.launcher.pre_dispatch=foo: must be a number"),
+        ("hydra/launcher=joblib +hydra.launcher.foo=1", "hydra.launcher.foo: there is no such key; it has n_jobs"),
+    ],
+)
+def test_what_a_search_or_a_launcher_would_choke_on_is_refused_in_one_line(lines: str, words: str) -> None:
+    # Regression: found out after half a minute, with the advice to run the very same again.
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher" if "joblib" in lines else "optuna")
+    overrides = shlex.split(lines) if "joblib" in lines else ["search=optuna_gvco", lines]
+    with pytest.raises(ConfigError) as error:
+        check_command_line(overrides)
+    assert str(error.value).startswith(words)
+    assert "\n" not in str(error.value)
+
+
+def test_options_may_follow_overrides(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    # Regression: `seed=0,1 -m logger=none` was answered by three lines of usage.
+    monkeypatch.setattr(sys, "argv", ["train", "logger=none", "--cfg", "job", "-m", "seed=0,1"])
+    arguments = train_module._arguments()
+    assert (arguments.multirun, arguments.cfg, arguments.overrides) == (True, "job", ["logger=none", "seed=0,1"])
+    assert sys.argv == ["train", "--cfg", "job", "-m", "logger=none", "seed=0,1"]
+    monkeypatch.setattr(sys, "argv", ["train", "--foo"])
+    with pytest.raises(SystemExit):
+        train_module._arguments()
+    assert capsys.readouterr().err == "error: unrecognized arguments: --foo (--help lists what there is)\n"
 
 
 def test_command_line_says_error_and_exits_without_a_traceback(tmp_path: Path) -> None:
@@ -353,6 +431,12 @@ def test_a_process_for_each_core_is_the_most(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError, match=r"trainer\.devices=1000: .* this machine has 4 cores; that is the most"):
         check_command_line(["trainer.devices=1000", "trainer.accelerator=cpu"], multirun=False)
     check_command_line(["trainer.devices=4", "trainer.accelerator=cpu"], multirun=False)
+
+
+def test_numbers_of_gpus_are_not_for_a_cpu() -> None:
+    # Regression: refused by Lightning once the data was prepared.
+    with pytest.raises(ConfigError, match=r"^trainer\.devices=\[5\]: a list is of the numbers of GPUs"):
+        check_command_line(["trainer.devices=[5]", "trainer.accelerator=cpu"], multirun=False)
 
 
 def test_a_process_of_several_that_is_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,50 @@
+"""Whether Hydra's own part of a configuration can work: launcher, sweeper, environment."""
+
+import dataclasses
+import re
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from hqcnn_lab.build import foreign_to_hydra
+from hqcnn_lab.error import ConfigError, first_line, shown
+from hqcnn_lab.keys import select
+from hqcnn_lab.ranges import HYDRA
+from hqcnn_lab.rules import check_workers
+
+
+def check_hydra(config: DictConfig, multirun: bool) -> None:
+    """Raise `ConfigError` for what Hydra would call and is not its own, and for what its parts would refuse later."""
+    for key in ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging"):
+        plain = OmegaConf.to_container(config.hydra[key], resolve=False)
+        for where, target in foreign_to_hydra(plain, f"hydra.{key}"):
+            raise ConfigError(
+                f"{where}={target}: refused, Hydra may only be given its own launchers, sweepers and loggers"
+            )
+    for name, value in config.hydra.job.env_set.items():
+        if not re.fullmatch(r"[^=\0]+", str(name)) or "\0" in str(value):
+            raise ConfigError(f"hydra.job.env_set.{shown(str(name))}: is no name and value of a variable")
+    if not multirun:
+        return
+    check_workers("hydra.launcher.n_jobs", config.hydra.launcher.get("n_jobs"))
+    for key, rule in HYDRA.items():
+        if (value := select(config, key)) is not None and not rule.holds(value):
+            raise ConfigError(f"{key}={shown(str(value))}: must be {rule.words}")
+    for key in ("launcher", "sweeper"):
+        node = config.hydra[key]
+        if dataclasses.is_dataclass(known := OmegaConf.get_type(node)):
+            names = [field.name for field in dataclasses.fields(known)]
+            for name in node:
+                if name not in names:
+                    raise ConfigError(f"hydra.{key}.{name}: there is no such key; it has {', '.join(names[1:])}")
+    if sampler := select(config, "hydra.sweeper.sampler"):
+        _build("hydra.sweeper.sampler", sampler)
+
+
+def _build(key: str, spec: Any) -> None:
+    from hydra.utils import instantiate
+
+    try:
+        instantiate(spec)
+    except Exception as error:  # whatever a library calls it, it does not take these values
+        raise ConfigError(f"{key}: {first_line(error.__cause__ or error)}") from None

@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score, recall_score, roc_auc_score
 from hqcnn_lab.analysis.runs import load_runs
 from hqcnn_lab.analysis.scores import classification_scores
 from hqcnn_lab.config import compose
-from hqcnn_lab.data.datamodule import ImageDataModule
+from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
 from hqcnn_lab.data.split import Split
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.reporting.contents import make_contents
@@ -57,6 +57,25 @@ def test_what_is_cut_is_of_every_class_and_always_the_same(part, limit):
 @pytest.mark.parametrize("limit", [1.0, 9, 10])
 def test_what_is_not_cut_stays_in_order(part, limit):
     assert drawn(sorted_data(**{f"limit_{part}_batches": limit}), part, 9) == list(range(100))
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ({"limit_test_batches": 0.1}, "limit_test_batches=0.1: comes to none of 9 batches"),
+        ({"limit_val_batches": 0.1}, "limit_val_batches=0.1: comes to none of 9 batches"),
+        ({"limit_train_batches": 0.01}, "limit_train_batches=0.01: comes to none of 33 batches"),
+        ({"overfit_batches": 0.01}, "overfit_batches=0.01: comes to none"),
+        ({"val_check_interval": 0.01}, "val_check_interval=0.01: comes to none"),
+        ({"val_check_interval": 34}, "val_check_interval=34: an epoch has 33 batches"),
+    ],
+)
+def test_a_share_of_no_batch_is_refused_before_training(limit, said):
+    # Regression: Lightning said so of the test when all was trained, and the result was lost.
+    data = sorted_data()
+    with pytest.raises(UnusableData, match=said):
+        data.require_batches(limit)
+    data.require_batches({"limit_test_batches": 0.2, "limit_val_batches": 1, "val_check_interval": 33})
 
 
 @pytest.mark.parametrize("limit", [2, 0.5])

@@ -1,7 +1,7 @@
 """What every data set shares: batches from one array, shuffled reproducibly, augmented on the device."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -147,6 +147,21 @@ class ImageDataModule(pl.LightningDataModule):
                 example = f", such as {': '.join(self.skipped[0])}" if self.skipped else ""
                 because = f"{len(self.skipped)} files could not be read{example}"
                 raise UnusableData(f"dataset: no image of {', '.join(empty)} for {part}; {because}")
+
+    def require_batches(self, trainer: Mapping[str, Any]) -> None:
+        """Raise `UnusableData` where the share that a trainer is to take of a part comes to no batch.
+
+        Not known before the data are, and Lightning says so of the test once all is trained.
+        """
+        n_train = len(self.train_dataloader())
+        n_batches = {"train": n_train, "val": len(self.val_dataloader()), "test": len(self.test_dataloader())}
+        limits = {f"limit_{part}_batches": n for part, n in n_batches.items()}
+        for key, n in (limits | {"overfit_batches": n_train, "val_check_interval": n_train}).items():
+            share = trainer.get(key)
+            if isinstance(share, float) and 0 < share * n < 1:
+                raise UnusableData(f"trainer.{key}={share}: comes to none of {n} batches; {key}=1 takes one")
+        if isinstance(every := trainer.get("val_check_interval"), int) and every > n_train:
+            raise UnusableData(f"trainer.val_check_interval={every}: an epoch has {n_train} batches, that is the most")
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run must find again: the images of each part, by name, and the seed that shuffles them."""

@@ -24,12 +24,17 @@ def check_continuation(path: str, config: DictConfig) -> None:
             f"ckpt_path={path}: not a readable checkpoint, truncated or not one ({first_line(error)[:80]})"
         ) from None
     checkpoint = checkpoint if isinstance(checkpoint, dict) else {}
-    past = checkpoint.get("hyper_parameters", {})
-    if not {"optimizer_states", "loops", "epoch"} <= set(checkpoint) or not {"model", "optim", "scheduler"} <= set(
-        past
-    ):
-        raise ConfigError(f"ckpt_path={path}: has no model, optimizer and loop state, so it cannot be continued")
-    n_trained = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    past = checkpoint.get("hyper_parameters")
+    past = past if isinstance(past, dict) else {}
+    has_weights = isinstance(checkpoint.get("state_dict"), dict) and checkpoint["state_dict"]
+    parts, choices = {"optimizer_states", "loops", "epoch"}, {"model", "optim", "scheduler"}
+    if not has_weights or not parts <= set(checkpoint) or not choices <= set(past):
+        raise ConfigError(f"ckpt_path={path}: has no weights, model, optimizer or loop state, it cannot be continued")
+    try:
+        n_trained = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        len(checkpoint["optimizer_states"])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        raise ConfigError(f"ckpt_path={path}: what it says of its epochs and optimizer is not a run's") from None
     if n_trained >= config.trainer.max_epochs and not config.resume:  # resume=auto goes on to the test
         raise ConfigError(
             f"ckpt_path={path}: its {n_trained} epochs are trained; "

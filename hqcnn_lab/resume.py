@@ -144,6 +144,8 @@ def _places(run: Path) -> Iterator[Place]:
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             epoch = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+            if not checkpoint["state_dict"].keys():
+                continue
             yield Place(run, path, epoch, int(checkpoint["global_step"]))
         except Exception:  # whatever torch, zipfile or pickle call it: absent, truncated, or not one
             continue

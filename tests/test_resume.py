@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import TINY_PHANTOM, tiny_config
 from filelock import FileLock
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from test_train import RESUMED, best_epoch, rows_of
 
 from hqcnn_lab.analysis.metrics import read_metrics
@@ -27,6 +27,7 @@ from hqcnn_lab.error import ConfigError
 from hqcnn_lab.metrics_file import MetricsFile
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.resume import LOCK, continue_run, find_unfinished, is_live, matching_runs
+from hqcnn_lab.rules import check
 from hqcnn_lab.sweep import digest
 from hqcnn_lab.train import train
 
@@ -294,6 +295,48 @@ def test_torn_checkpoint_is_passed_over(config: DictConfig, stopped: Path, tmp_p
     now = into(config, tmp_path / "new")
     assert continue_run(now, tmp_path)
     assert now.ckpt_path == f"{older}/checkpoints/last.ckpt"
+
+
+def test_nothing_is_written_where_validation_is_due(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A run that was killed in that validation was resumed after it, and its metrics were in no run folder.
+    written: list[int] = []
+    monkeypatch.setattr(StopCheckpoint.__init__, "__defaults__", (0.0,))
+    monkeypatch.setattr(StopCheckpoint, "on_train_epoch_end", lambda *_: None)
+    monkeypatch.setattr(
+        *(StopCheckpoint, "_end_after_this"),
+        lambda self, trainer, wanted: written.append(trainer.fit_loop.epoch_loop.batch_idx),
+    )
+    train(tiny_config(tmp_path / "run", "trainer.max_epochs=1", "dataset.n_train=112", "+trainer.val_check_interval=3"))
+    assert written == [0, 1, 3, 4]  # of batches 0 to 5
+
+
+@pytest.mark.parametrize("weights", [None, {}, []])
+def test_checkpoint_without_weights_is_passed_over(
+    config: DictConfig, stopped: Path, tmp_path: Path, weights: Any
+) -> None:
+    # Every resume=auto after it failed, though the best epoch lay beside it.
+    run = copied(stopped, tmp_path / "run", "01")
+    last = run / "checkpoints/last.ckpt"
+    torch.save(torch.load(last, weights_only=True) | {"state_dict": weights}, last)
+    now = into(config, tmp_path / "new")
+    assert continue_run(now, tmp_path)
+    assert now.ckpt_path == f"{run}/checkpoints/best.ckpt"
+    with pytest.raises(ConfigError, match="has no weights"):
+        check(OmegaConf.merge(now, {"ckpt_path": str(last)}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"loops": None}, {"loops": {}}, {"loops": "x"}, {"hyper_parameters": None}, {"optimizer_states": None}],
+    ids=str,
+)
+def test_checkpoint_of_other_shape_is_refused_in_a_line(
+    config: DictConfig, stopped: Path, tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    last = copied(stopped, tmp_path / "run", "01") / "checkpoints/last.ckpt"
+    torch.save(torch.load(last, weights_only=True) | damage, last)
+    with pytest.raises(ConfigError, match=r"^ckpt_path=.*(cannot be continued|is not a run's)$"):
+        check(into(config, tmp_path / "new", ckpt_path=str(last)))
 
 
 def test_finished_run_is_left_alone_and_so_is_a_diverged_one(

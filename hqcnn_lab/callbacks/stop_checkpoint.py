@@ -26,11 +26,11 @@ class StopCheckpoint(Checkpoint):
     to the bit on a CPU in float32. It is also written every `seconds` of training, so a killed run loses no more than
     those; the epoch's end is for `ModelCheckpoint`. What `ResumeState` keeps belongs to it.
 
-    After an epoch's last batch nothing more is written before the epoch's end: a signal during validation ends the run
-    at the next batch of it, at once, and resuming repeats what was trained since the last write: at most `seconds` and
-    a batch. (Several processes end together, so there it ends after validation, with the epoch's checkpoint.) A second
-    SIGINT ends the run where it is. In the test that follows, a signal does so too: `last.ckpt` then holds the whole
-    training and resuming goes straight to the test.
+    After a batch that validation follows, as after an epoch's last, nothing is written: a signal during validation
+    ends the run at the next batch of it, at once, and resuming repeats what was trained since the last write: at
+    most `seconds` and a batch. (Several processes end together, so there it ends after validation, with the epoch's
+    checkpoint.) A second SIGINT ends the run where it is. In the test that follows, a signal does so too:
+    `last.ckpt` then holds the whole training and resuming goes straight to the test.
     """
 
     def __init__(self, dirpath: str | Path, seconds: float = 60.0) -> None:
@@ -55,7 +55,13 @@ class StopCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.fit_loop._should_accumulate() or trainer.fit_loop.epoch_loop._num_ready_batches_reached():
+        loop = trainer.fit_loop.epoch_loop
+        # Resumed from here, a validation that is due now would not be made up for.
+        if (
+            loop._should_accumulate()
+            or loop._num_ready_batches_reached()
+            or loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+        ):
             return
         due = time.monotonic() - self._saved_at >= self.seconds
         if wanted := _highest(trainer, self.signal or due * _SAVE):

@@ -75,14 +75,21 @@ def check_folder(key: str, path: Any) -> None:
         raise ConfigError(f"{key}={shown(path)}: has a line break or another character that cannot be seen")
     if str(path).startswith("~"):
         raise ConfigError(f"{key}={path}: ~ would be a folder of that name; write your home folder's whole path")
-    absolute = Path(path).absolute()
-    there = next(folder for folder in (absolute, *absolute.parents) if _exists(folder))
+    if reason := why_not_writable(Path(path)):
+        raise ConfigError(f"{key}={path}: a run cannot be written there{reason}")
+
+
+def why_not_writable(folder: Path) -> str:
+    """Why nothing can be written to a folder, which need not be there yet: words that go on after "there", or none."""
+    absolute = folder.absolute()
+    there = next(above for above in (absolute, *absolute.parents) if _exists(above))
     if not there.is_dir():
-        raise ConfigError(f"{key}={path}: a run cannot be written there, {there} is a file")
+        return f", {there} is a file"
     try:
         Path(tempfile.mkdtemp(prefix=".hqcnn-", dir=there)).rmdir()  # what may be done, only doing it tells
     except OSError as error:
-        raise ConfigError(f"{key}={path}: a run cannot be written there ({error.strerror})") from None
+        return f" ({error.strerror})"
+    return ""
 
 
 def check_run_folder(key: str, path: Any) -> None:

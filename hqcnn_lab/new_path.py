@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from hqcnn_lab.error import ConfigError
-from hqcnn_lab.free_text import check_path
+from hqcnn_lab.free_text import check_path, why_not_writable
 
 
 def free_name(path: Path, is_taken: Callable[[Path], bool] = os.path.lexists) -> Path:
@@ -26,11 +26,8 @@ def check_new(path: Path, is_taken: Callable[[Path], bool] = os.path.lexists) ->
             f"out={path}: {path.name} is there already, and nothing is ever overwritten; "
             f"out={free_name(path, is_taken)} is free"
         )
-    there = next(parent for parent in path.absolute().parents if parent.exists())
-    if not there.is_dir():
-        raise ConfigError(f"out={path}: {there} is a file, nothing can be written into it")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"out={path}: you may not write into {there}; choose another place")
+    if reason := why_not_writable(path.absolute().parent):
+        raise ConfigError(f"out={path}: nothing can be written there{reason}; choose another place")
 
 
 def holds_something(path: Path) -> bool:

@@ -39,6 +39,7 @@ has for it. Files that cannot be read are named and passed over. Not a diagnosis
 
 N_SHOWN = 40  # images, on the terminal
 EXPLAINED = 8  # images at a time
+_LONGEST_NAME = 255  # bytes
 
 
 class PredictError(ValueError):
@@ -173,6 +174,12 @@ def _as_json(trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor",
     return json.dumps(about | {"images": images, "skipped": skipped}, indent=2, ensure_ascii=False) + "\n"
 
 
+def _picture_of(name: str, number: int) -> Path:
+    """The file of an image's picture: its own name, shortened where a file system would not take it."""
+    path = Path(f"{name}.png")
+    return path if len(os.fsencode(path.name)) <= _LONGEST_NAME else path.with_name(f"{path.name[:40]}…{number}.png")
+
+
 def _explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabilities: "Tensor") -> None:
     """A picture for each image, of what speaks for the class it is taken for; the folder appears once it is whole."""
     import torch
@@ -197,7 +204,7 @@ def _explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabilit
             for i, image, look, fall in zip(index.tolist(), images, looks, falls, strict=True):
                 answer = f"{trained.classes[classes[i]]} ({100 * probabilities[i].max():.0f} %)"
                 figure = heat_map_figure(image[0].cpu().numpy(), look, fall.cpu().numpy(), answer)
-                path = scratch / f"{inputs.names[i]}.png"
+                path = scratch / _picture_of(inputs.names[i], i)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 figure.savefig(path, dpi=120)
         scratch.rename(folder)

@@ -97,7 +97,7 @@ def test_a_name_that_is_free_is_offered(tmp_path: Path) -> None:
 def test_where_nothing_can_be_written_is_said_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     check_new(tmp_path / "some/new/folder/out.csv")
-    with pytest.raises(ConfigError, match="file is a file, nothing can be written into it"):
+    with pytest.raises(ConfigError, match=r"nothing can be written there, .*file is a file"):
         check_new(tmp_path / "file/out.csv")
     with pytest.raises(ConfigError, match="is too long"):
         check_new(tmp_path / f"{'x' * 300}.csv")

@@ -24,7 +24,7 @@ from hqcnn_lab.data.export import export_dicom, export_kaggle
 from hqcnn_lab.data.inputs import read_inputs
 from hqcnn_lab.explain import NoGradient, integrated_gradients
 from hqcnn_lab.export import ExportError, write_onnx
-from hqcnn_lab.predict import main
+from hqcnn_lab.predict import _picture_of, main
 from hqcnn_lab.train import train
 from hqcnn_lab.trained import UnusableRun, load_run
 
@@ -147,6 +147,15 @@ def test_pictures_go_where_one_is_and_overwrite_nothing(
     words = refused(capsys, *newest, f"input={folder}", "out=answers.csv")
     assert "answers_explained is there already, and nothing is ever overwritten; out=answers-2.csv is free" in words
     assert "paths.sweeps_dir=x: nothing here depends on" in refused(capsys, *newest, "input=x", "paths.sweeps_dir=x")
+
+
+@pytest.mark.parametrize("name", ["l" * 251 + ".png", "ö" * 125 + ".png", "a/" + "l" * 251 + ".png", "short.png"])
+def test_a_picture_has_a_name_that_a_file_system_takes(name: str, tmp_path: Path) -> None:
+    # One image of a long name, and none of the pictures was kept.
+    picture = tmp_path / _picture_of(name, 7)
+    picture.parent.mkdir(exist_ok=True)
+    picture.touch()
+    assert picture.name == "short.png.png" or picture.name.endswith("…7.png")
 
 
 def test_a_dicom_file_is_read_as_the_network_was_trained(

@@ -1,6 +1,8 @@
 """What the command lines of the entry points share: their help, and how a wrong option is answered."""
 
 import argparse
+import io
+import sys
 from collections.abc import Iterator, Sequence
 from string import Template
 from typing import NoReturn
@@ -19,6 +21,8 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(
             prog=f"python -m {module}", description=description, formatter_class=formatter, allow_abbrev=False
         )
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that knows no × gets a ?, not a traceback
 
     def error(self, message: str) -> NoReturn:
         self.exit(1, f"error: {message} (--help lists what there is)\n")

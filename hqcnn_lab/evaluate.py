@@ -196,7 +196,8 @@ def _score(config: DictConfig, trained: "TrainedModel", data: "ImageDataModule")
         logits, labels, trained.logits(data.images[val]), torch.from_numpy(data.labels[val])
     )
     robustness: dict[str, list[tuple[float, float]]] = {}
-    changes = [(name, float(amount)) for name in CORRUPTIONS for amount in config.robustness[name]]
+    amounts = config.robustness or {}  # null is none of them
+    changes = [(name, float(amount)) for name in CORRUPTIONS for amount in amounts.get(name) or []]
     for name, amount in with_progress(changes, [len(test)] * len(changes), "scored, made worse,"):
         changed = CORRUPTIONS[name](images, amount, config.seed)
         curve = robustness.setdefault(f"robustness/{name}", [(0.0, scores["accuracy"])])

@@ -8,12 +8,14 @@ import os
 import pydoc
 import types
 import typing
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 from hqcnn_lab.build import BuildError, build
 from hqcnn_lab.error import ConfigError, first_line, shown
+from hqcnn_lab.rules import is_on_cpu
 
 # What the lab itself gives each part, and what it keeps from the class.
 _OURS = {
@@ -24,18 +26,23 @@ _OURS = {
 }
 # What takes the arguments that a class does not name.
 _PASSES_ON = {"WandbLogger": "wandb.init", "TensorBoardLogger": "torch.utils.tensorboard.SummaryWriter"}
+# What others are built on, and cannot work by itself.
+_BASES = ("torch.optim.Optimizer", "torch.optim.lr_scheduler.LRScheduler")
+_STEPS = 100  # that a schedule takes to try
 
 
 def check_arguments(plain: dict[str, Any]) -> None:
     """Raise `ConfigError` for a key of a plain, resolved config that its class does not take, or cannot be built with.
 
     Imports what the configuration names, which takes seconds: the last of all checks. Optimizer, schedule and callbacks
-    are built, of a network of one parameter, and thrown away; what is built of data and network waits for the images.
+    are built, for a network of two numbers, take some steps and are thrown away; what is built of data and network
+    waits for the images.
     """
     for key, spec in _specs(plain):
         _check_spec(key, json.dumps(spec))
     if plain["optim"].get("_target_"):
-        _check_optimizer(json.dumps(plain["optim"]), json.dumps(plain["scheduler"]))
+        on_cpu = is_on_cpu(plain["trainer"]["accelerator"])
+        _check_optimizer(json.dumps(plain["optim"]), json.dumps(plain["scheduler"]), on_cpu)
 
 
 def _specs(plain: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -67,6 +74,8 @@ def _check_spec(key: str, text: str) -> None:
         cls = getattr(importlib.import_module(module), class_name)
     except (AttributeError, ImportError) as error:  # or its module lacks a package
         raise ConfigError(f"{key}._target_={target}: {first_line(error)}") from None
+    if target in _BASES:
+        raise ConfigError(f"{key}._target_={target}: is what others are built on; choose one of them")
     taken = dict(inspect.signature(cls).parameters)
     if class_name in _PASSES_ON:
         further = dict(inspect.signature(pydoc.locate(_PASSES_ON[class_name])).parameters)
@@ -94,7 +103,10 @@ def _check_spec(key: str, text: str) -> None:
         if named and parameter.default is parameter.empty and name not in (*spec, *given):
             raise ConfigError(f"{key}.{name}: {target} needs it")
     if key.startswith("callbacks."):
-        _build(key, spec | {"_target_": target})
+        from lightning.pytorch import Callback
+
+        if not isinstance(_build(key, spec | {"_target_": target}), Callback):
+            raise ConfigError(f"{key}._target_={target}: is no callback")
 
 
 def _check_wandb(key: str, spec: dict[str, Any]) -> None:
@@ -120,18 +132,55 @@ def _check_wandb(key: str, spec: dict[str, Any]) -> None:
 
 
 @cache
-def _check_optimizer(optim: str, scheduler: str) -> None:
+def _check_optimizer(optim: str, scheduler: str, on_cpu: bool) -> None:
+    import torch
     from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
     from hqcnn_lab.optim import parameter_groups
 
     spec: dict[str, Any] = json.loads(optim)
     if spec.get("lr") is None:
         raise ConfigError("optim.lr: every optimizer needs it")
+    if not on_cpu:
+        spec.pop("capturable", None)  # which parameters on a CPU cannot be
     rates = spec["lr"], spec.pop("quantum_lr", None), spec.pop("weight_decay", 0.0)
-    optimizer = _build("optim", spec, parameter_groups(nn.Linear(1, 1), *rates))
+    optimizer = _build("optim", spec, parameter_groups(network := nn.Linear(1, 1), *rates))
+    if not isinstance(optimizer, Optimizer):
+        raise ConfigError(f"optim._target_={spec['_target_']}: is no optimizer")
+    schedule = None
     if (plan := json.loads(scheduler) or {}).get("_target_"):
-        _build("scheduler", plan | ({"total_steps": 100} if "total_steps" in plan else {}), optimizer)
+        schedule = _build("scheduler", plan | ({"total_steps": _STEPS} if "total_steps" in plan else {}), optimizer)
+        if not isinstance(schedule, LRScheduler) or isinstance(schedule, ReduceLROnPlateau):
+            raise ConfigError(f"scheduler._target_={plan['_target_']}: is no schedule that goes by the step alone")
+    with torch.random.fork_rng([]), warnings.catch_warnings(action="ignore"):
+        _take_steps(network, optimizer, schedule)
+
+
+def _take_steps(network: Any, optimizer: Any, schedule: Any) -> None:
+    """Raise `ConfigError` for what is said only as a step is taken, and for learning rates that lead nowhere."""
+    import torch
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = network(torch.ones(1, 1)).square().sum()
+        loss.backward()
+        return loss
+
+    for number in range(_STEPS if schedule else 2):
+        key, stepped = "optim", optimizer
+        try:
+            if number < 2:
+                optimizer.step(closure)
+            if schedule:
+                key, stepped = "scheduler", schedule
+                schedule.step()
+        except Exception as error:  # whatever torch calls it
+            raise ConfigError(f"{key}: {type(stepped).__name__} cannot take a step: {first_line(error)}") from None
+        for group in optimizer.param_groups:
+            if not 0 <= (rate := float(group["lr"])) <= torch.finfo(torch.float32).max:
+                raise ConfigError(f"{key}: {type(stepped).__name__} makes the learning rate {rate:g}")
 
 
 def _build(key: str, spec: Mapping[str, Any], *arguments: Any) -> Any:

@@ -202,6 +202,7 @@ RULES: dict[str, Rule] = {
     "optim.c": _POSITIVE,
     "optim.gamma": _at_least(0),
     "optim.n_directions": _at_least(1),
+    "optim.maximize": Rule(lambda x: x is False, "false; the loss is to fall", also_bool=True),
     "scheduler.warmup": _between(0, 1),
     "scheduler.total_steps": Rule(lambda x: False, "null; it is filled in, from trainer.max_epochs"),
     **dict.fromkeys(

@@ -74,6 +74,70 @@ def test_an_argument_that_a_class_does_not_take_is_refused(overrides: tuple[str,
     assert "\n" not in str(error.value)
 
 
+SCHEDULE = "scheduler._target_=torch.optim.lr_scheduler."
+WRONG_AT_A_STEP = {
+    ("optim=adam", "+optim.differentiable=true"): "optim: Adam cannot take a step: a leaf Variable",
+    ("optim=adam", "+optim.capturable=true"): "optim: Adam cannot take a step: If capturable=True",
+    ("optim=adam", "optim._target_=torch.optim.SparseAdam"): "optim: ",
+    ("optim=adam", "optim._target_=torch.optim.Optimizer"): "optim._target_=torch.optim.Optimizer: is what others",
+    ("optim=adam", SCHEDULE.replace("scheduler", "optim", 1) + "StepLR"): "optim.",
+    (SCHEDULE + "LRScheduler",): "scheduler._target_=torch.optim.lr_scheduler.LRScheduler: is what others are built",
+    (SCHEDULE + "ReduceLROnPlateau",): "scheduler._target_=torch.optim.lr_scheduler.ReduceLROnPlateau: is no sched",
+    (SCHEDULE + "ExponentialLR", "+scheduler.gamma=1e300"): "scheduler: ExponentialLR makes the learning rate 5e+298",
+    (SCHEDULE + "LinearLR", "+scheduler.end_factor=0.5", "+scheduler.total_iters=a"): "scheduler",
+    (SCHEDULE + "CyclicLR", "+scheduler.base_lr=-1", "+scheduler.max_lr=1"): "scheduler: CyclicLR makes the learning",
+    (SCHEDULE + "PolynomialLR", "+scheduler.total_iters=2", "+scheduler.power=a"): "scheduler",
+    (SCHEDULE + "LambdaLR", "+scheduler.lr_lambda=5"): "scheduler: ",
+    ("+callbacks.x._target_=lightning.pytorch.LightningModule",): "callbacks.x._target_=lightning.pytorch.Lightning",
+}
+
+
+@pytest.mark.parametrize("overrides", WRONG_AT_A_STEP, ids=" ".join)
+def test_what_cannot_take_a_step_is_refused(overrides: tuple[str, ...]) -> None:
+    # Regression: these were built, and ended at the first step of the training, by torch's assertions and tracebacks.
+    first = [] if overrides[0].startswith("optim=") else ["optim=sgd"]
+    with pytest.raises(ConfigError) as error:
+        check_arguments(plain(["scheduler=none", *first, *overrides]))
+    assert str(error.value).startswith(WRONG_AT_A_STEP[overrides])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "+scheduler.step_size=0",
+        "+scheduler.step_size=-3",
+        "+scheduler.gamma=-5",
+        "+scheduler.T_max=0",
+        "+scheduler.T_max=2.5",
+        "+scheduler.milestones=[a]",
+        "+scheduler.milestones=5",
+        "+scheduler.epochs=2",
+        "+scheduler.steps_per_epoch=1",
+        "+optim.maximize=true",
+    ],
+)
+def test_what_a_schedule_would_take_without_a_word_is_refused(override: str) -> None:
+    # Regression: StepLR took gamma=-5, and every other step went up the hill.
+    with pytest.raises(ConfigError, match=f"^{override.lstrip('+').partition('=')[0]}=.*: must be "):
+        check_command_line(["scheduler=none", override], multirun=False)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        ["OneCycleLR", "+scheduler.max_lr=0.1", "+scheduler.total_steps=null"],
+        ["StepLR", "+scheduler.step_size=3"],
+        ["MultiStepLR", "+scheduler.milestones=[3,5]"],
+        ["CosineAnnealingWarmRestarts", "+scheduler.T_0=7"],
+        ["CyclicLR", "+scheduler.base_lr=0.01", "+scheduler.max_lr=0.1"],
+    ],
+    ids=lambda scheduler: scheduler[0],
+)
+def test_schedules_of_torch_pass(scheduler: list[str]) -> None:
+    check_arguments(plain(["optim=sgd", "scheduler=none", SCHEDULE + scheduler[0], *scheduler[1:]]))
+
+
 @pytest.mark.parametrize("group", ["optim", "scheduler", "model", "dataset", "callbacks", "logger"])
 def test_every_choice_takes_what_it_is_given(group: str) -> None:
     for choice in sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml")):

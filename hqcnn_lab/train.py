@@ -89,8 +89,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _sweep(overrides: list[str], start: Callable[[], None]) -> None:
+    import logging
+
     from hqcnn_lab.multirun import run_sweep
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # lists its plugins where Optuna keeps its trials
     # Its folder, which may be named by the time, is settled here, so that it is known before and after.
     config = compose_sweep(overrides)
     given = any(line.startswith("hydra.sweep.dir=") for line in overrides)
@@ -196,13 +199,14 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     from hqcnn_lab.checkpoint_io import WholeFileIO
     from hqcnn_lab.metrics_file import MetricsFile
     from hqcnn_lab.models import ImageClassifier
-    from hqcnn_lab.summary import about_split, absent, after_fit, after_test, print_result, sizes
+    from hqcnn_lab.summary import about_split, absent, after_fit, after_test, metrics, print_result, sizes
     from hqcnn_lab.tracking import make_loggers, mirror_test
 
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
     data = build(plain["dataset"])
     data.prepare_data()
     data.setup()
+    data.require_batches(plain["trainer"])
     audit = data.audit()
     for line in [*data.describe(), *(f"skipped {name}: {reason}" for name, reason in data.skipped)]:
         print(line, flush=True)
@@ -242,7 +246,11 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     summary |= sizes(model.net)
     # After a fit the model holds the last epoch's weights, averaged where that is on.
     best = trainer.checkpoint_callback.best_model_path if plain["test_checkpoint"] == "best" else None
-    trainer.test(model, datamodule=data, ckpt_path=best, weights_only=True, verbose=False)
+    if best == "":  # trainer.max_steps or max_time came before the first validation: there is one candidate alone
+        print("best: nothing was validated as it trained; validating and testing what it came to", flush=True)
+        trainer.validate(model, datamodule=data, verbose=False)
+        summary |= metrics(trainer, "val/")
+    trainer.test(model, datamodule=data, ckpt_path=best or None, weights_only=True, verbose=False)
     if not trainer.is_global_zero:
         return summary
     summary |= after_test(trainer, model)

@@ -75,6 +75,15 @@ def test_run_folder_is_a_complete_record(run: Path) -> None:
     assert not list(run.rglob("*.part"))
 
 
+def test_a_run_that_ends_before_its_first_validation_is_tested(tmp_path: Path) -> None:
+    # Regression: the training was done and lost, there being no best.ckpt; and Lightning took no list on a CPU.
+    early = ["+trainer.max_steps=1", "test_checkpoint=best", "trainer.devices=[0]"]
+    train(tiny_config(tmp_path / "early", *early))
+    summary = json.loads((tmp_path / "early" / "summary.json").read_text())
+    assert summary["steps"] == 1
+    assert {"test/accuracy", "val/accuracy"} <= set(summary)
+
+
 def test_predictions_agree_with_the_summary(run: Path) -> None:
     summary = json.loads((run / "summary.json").read_text())
     with (run / "predictions.csv").open() as file:

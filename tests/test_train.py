@@ -124,7 +124,7 @@ RESUMED = [
     ["gvco_momentum_only"],
     ["adam", "dataset.balance=loss"],
     ["sgd", "dataset.balance=sampler", *AUGMENT_ALL],
-    ["adamw"],
+    ["adamw", "+trainer.max_steps=100"],  # Lightning counted an epoch and a step twice
     ["radam"],
     ["adabelief"],
     ["qng", "optim.quantum_lr=0.05"],

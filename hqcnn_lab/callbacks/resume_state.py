@@ -23,6 +23,7 @@ class ResumeState(pl.Callback):
 
     def __init__(self) -> None:
         self._within: dict[str, Any] | None = None
+        self._at_epochs_end = False
         self._figures: dict[str, torch.Tensor] = {}
 
     def on_save_checkpoint(
@@ -55,12 +56,15 @@ class ResumeState(pl.Callback):
                     f"{trainer.world_size}; ask for as many again"
                 )
             self._within = of_each[trainer.global_rank]
+        self._at_epochs_end = of_each is None
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.callback_metrics.update(self._figures)
 
     # As late as there is a hook: what comes before may draw random numbers, and moves the metrics to the device.
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._at_epochs_end and trainer.max_steps != -1:
+            _take_back_an_epoch(trainer)
         state, self._within = self._within, None
         if state is None:
             return
@@ -82,3 +86,12 @@ class ResumeState(pl.Callback):
 
 def _training_metrics(pl_module: pl.LightningModule) -> dict[str, Metric]:
     return {name: m for name, m in pl_module.named_children() if isinstance(m, Metric) and name.startswith("train_")}
+
+
+def _take_back_an_epoch(trainer: pl.Trainer) -> None:
+    """Lightning takes every run of so many steps for one that stopped within an epoch: it comes to the end of the last
+    epoch once more, without training, and counts it and its last step again."""
+    loop = trainer.fit_loop
+    loop.epoch_loop._batches_that_stepped -= 1
+    for counts in (loop.epoch_progress.current, loop.epoch_progress.total):
+        counts.ready, counts.started, counts.processed = counts.ready - 1, counts.started - 1, counts.processed - 1

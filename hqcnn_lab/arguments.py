@@ -1,5 +1,6 @@
 """Whether the classes that a configuration names take what it gives them; found out before anything starts."""
 
+import collections.abc
 import difflib
 import importlib
 import inspect
@@ -23,6 +24,12 @@ _OURS = {
     "model.network": {"n_classes", "image_size"},
     "optim": {"params", "lr", "quantum_lr", "weight_decay"},
     "scheduler": {"optimizer", "total_steps"},
+}
+# What Lightning's logger for W&B decides itself.
+_WANDB_INSTEAD = {
+    "mode": "logger.wandb.offline says whether to send what is logged",
+    "experiment": "a run is begun for each",
+    "dir": "logger.wandb.save_dir says where",
 }
 # What takes the arguments that a class does not name.
 _PASSES_ON = {"WandbLogger": "wandb.init", "TensorBoardLogger": "torch.utils.tensorboard.SummaryWriter"}
@@ -77,13 +84,14 @@ def _check_spec(key: str, text: str) -> None:
     if target in _BASES:
         raise ConfigError(f"{key}._target_={target}: is what others are built on; choose one of them")
     taken = dict(inspect.signature(cls).parameters)
+    hints = _hints(cls.__init__)
     if class_name in _PASSES_ON:
-        further = dict(inspect.signature(pydoc.locate(_PASSES_ON[class_name])).parameters)
-        taken = further | {name: taken[name] for name in taken if name != "kwargs"}
+        further = pydoc.locate(_PASSES_ON[class_name])
+        hints = _hints(further) | hints
+        taken = dict(inspect.signature(further).parameters) | {name: taken[name] for name in taken if name != "kwargs"}
     if class_name == "WandbLogger":
         _check_wandb(key, spec)
     is_open = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
-    hints = _hints(cls)
     for name, value in spec.items():
         if name in given:
             continue
@@ -116,6 +124,10 @@ def _check_wandb(key: str, spec: dict[str, Any]) -> None:
 
     names = {"id": "run_id", "version": "run_id", "tags": "run_tags", "notes": "run_notes", "group": "run_group"}
     names |= {"job_type": "run_job_type", "project": "project", "entity": "entity", "resume": "resume"}
+    names |= {name: name for name in ("reinit", "mode", "resume_from", "fork_from")}
+    for name, instead in _WANDB_INSTEAD.items():
+        if spec.get(name) is not None:
+            raise ConfigError(f"{key}.{name}={shown(str(spec[name]))}: would be passed over; {instead}")
     given = {names[name]: value for name, value in spec.items() if name in names and value is not None}
     settings, where = spec.get("settings") or {}, key
     try:
@@ -190,9 +202,9 @@ def _build(key: str, spec: Mapping[str, Any], *arguments: Any) -> Any:
         raise ConfigError(f"{key}: {first_line(error)}") from None
 
 
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(function: Any) -> dict[str, Any]:
     try:
-        return typing.get_type_hints(cls.__init__)
+        return typing.get_type_hints(function)
     except Exception:  # names that are there for a type checker alone
         return {}
 
@@ -210,4 +222,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int if origin is int else (int, float)) and not isinstance(value, bool)
     if origin is type(None):
         return value is None
+    if origin in (dict, collections.abc.Mapping):
+        return isinstance(value, dict)
+    if origin in (list, tuple, collections.abc.Sequence, collections.abc.Iterable):
+        return isinstance(value, list)
     return True

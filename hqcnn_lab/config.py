@@ -110,6 +110,7 @@ def check_command_line(
             with bounded(), hydra_in_place(_checked(parsed, lines, name)) as config:
                 check_interpolations(config)
                 check(config)
+                _check_added(parsed, name)
         except OmegaConfBaseException as error:
             said = first_line(error).split(" full_key:")[0]
             raise ConfigError(f"{', '.join(left_out)}: is needed ({said})" if left_out else said) from None
@@ -261,6 +262,19 @@ def _check_key(key: str, reference: DictConfig) -> None:
     else:
         hint = "see --help for every key"
     raise ConfigError(f"{key}: there is no such key; {hint}")
+
+
+def _check_added(parsed: list[Any], name: str) -> None:
+    """Whether what is added, `+key=value`, was meant for another key; one of a user's own may be referred to."""
+    known = [*_defaults((), name), "hydra"]
+    for override in parsed:
+        key, _, inner = override.key_or_group.partition(".")
+        if override.is_add() and key not in known and (inner or not (CONFIG_DIR / key).is_dir()):
+            near = difflib.get_close_matches(key, known, n=1)
+            if near or (CONFIG_DIR / key).is_dir():
+                hint = f"did you mean {near[0]}?" if near else "leave it out"
+                line = shown(override.input_line)
+                raise ConfigError(f"{line}: there is no key {key}, and nothing would use it; {hint}")
 
 
 def _check_type(key: str, config: DictConfig, reference: DictConfig) -> None:

@@ -4,13 +4,15 @@ import dataclasses
 import re
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hqcnn_lab.build import foreign_to_hydra
 from hqcnn_lab.error import ConfigError, first_line, shown
-from hqcnn_lab.keys import select
+from hqcnn_lab.keys import flat_keys, select
 from hqcnn_lab.ranges import HYDRA
 from hqcnn_lab.rules import check_workers
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET")
 
 
 def check_hydra(config: DictConfig, multirun: bool) -> None:
@@ -24,6 +26,13 @@ def check_hydra(config: DictConfig, multirun: bool) -> None:
     for name, value in config.hydra.job.env_set.items():
         if not re.fullmatch(r"[^=\0]+", str(name)) or "\0" in str(value):
             raise ConfigError(f"hydra.job.env_set.{shown(str(name))}: is no name and value of a variable")
+    verbose = config.hydra.verbose
+    if not all(isinstance(name, bool | str) for name in (verbose if isinstance(verbose, ListConfig) else [verbose])):
+        raise ConfigError(f"hydra.verbose={verbose}: must be true, false or the name of a logger, or a list of them")
+    for key in ("job_logging", "hydra_logging"):
+        for name in flat_keys(config.hydra[key]):
+            if name.rpartition(".")[2] == "level" and (level := select(config.hydra[key], name)) not in _LEVELS:
+                raise ConfigError(f"hydra.{key}.{name}={level}: must be one of {', '.join(_LEVELS)}")
     if not multirun:
         return
     check_workers("hydra.launcher.n_jobs", config.hydra.launcher.get("n_jobs"))

@@ -215,6 +215,12 @@ RULES: dict[str, Rule] = {
     "logger.images": _at_least(0),
     "logger.wandb.settings.init_timeout": _POSITIVE,
     "logger.wandb.settings.finish_timeout": _POSITIVE,
+    "logger.tensorboard.flush_secs": _whole(1),
+    "logger.tensorboard.max_queue": _whole(1),
+    "logger.mlflow.tracking_uri": Rule(
+        lambda x: re.match(r"((https?|file|sqlite|mysql|postgresql|mssql)(\+\w+)?|databricks):|databricks$|[^:]+$", x),
+        "a folder or an address, such as sqlite:///mlflow.db",
+    ),
     "callbacks.weight_average.decay": _between(0, 1),
     "callbacks.convergence.levels": Rule(lambda x: all(0 < level <= 1 for level in x), "shares between 0 and 1"),
     **{f"trainer.{name}": rule for name, rule in TRAINER.items()},

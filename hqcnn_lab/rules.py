@@ -4,7 +4,7 @@ import difflib
 import importlib.util
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hqcnn_lab.continuation import check_continuation
 from hqcnn_lab.distributed import cores, is_follower, memory_bytes
 from hqcnn_lab.error import ConfigError, first_line, shown
 from hqcnn_lab.free_text import PATHS, check_name, check_path, check_wandb
-from hqcnn_lab.keys import flat_keys, select
+from hqcnn_lab.keys import select
 from hqcnn_lab.models import FITTED_LAST, GRADIENT_FREE
 from hqcnn_lab.ranges import RULES, TRAINER
 
@@ -110,6 +110,11 @@ def _check_stages(config: DictConfig) -> None:
             "trainer=debug, which does, or test_checkpoint=last"
         )
     every = trainer.get("check_val_every_n_epoch")
+    if (every or 1) > 1 and trainer.get("max_steps", -1) != -1 and (config.ckpt_path or config.resume):
+        raise ConfigError(
+            f"trainer.max_steps={trainer.max_steps}: with trainer.check_val_every_n_epoch={every} Lightning cannot "
+            "continue a run as it would have gone on; leave one of them out"
+        )
     if every is not None and every > trainer.max_epochs:
         raise ConfigError(
             f"trainer.check_val_every_n_epoch={every}: of {trainer.max_epochs} epochs (trainer.max_epochs) none would "
@@ -151,18 +156,26 @@ def _check_learning(config: DictConfig) -> None:
 
 def check_values(config: DictConfig) -> None:
     """Raise `ConfigError` for the first value out of its range, and for classes that no config may name."""
-    for key, target in untrusted_targets(OmegaConf.to_container(config, resolve=False)):
+    plain = OmegaConf.to_container(config, resolve=False)
+    for key, target in untrusted_targets(plain):
         raise ConfigError(f"{key}={target}: refused, {_what_may_be_built(key)}")
     for key, rule in RULES.items():
         value = select(config, key)
         if value is not None and not rule.holds(value):
             raise ConfigError(f"{key}={value}: must be {rule.words}")
-    for key in flat_keys(config):
-        if isinstance(value := select(config, key), float) and not math.isfinite(value):
-            raise ConfigError(f"{key}={value}: must be a finite number")
+    for key, value in _without_end(plain):
+        raise ConfigError(f"{key}={value}: must be a finite number")
     for key in PATHS:
         if (path := select(config, key)) is not None:
             check_path(key, path)
+
+
+def _without_end(spec: Any, key: str = "") -> Iterator[tuple[str, float]]:
+    """Every infinity and NaN in a nested config, as `(key, value)`."""
+    if isinstance(spec, float) and not math.isfinite(spec):
+        yield key, spec
+    for name, value in spec.items() if isinstance(spec, dict) else enumerate(spec) if isinstance(spec, list) else ():
+        yield from _without_end(value, f"{key}.{name}".lstrip("."))
 
 
 def _what_may_be_built(key: str) -> str:

@@ -58,6 +58,12 @@ WRONG = {
     ): "logger.wandb.foo: lightning.pytorch.loggers.WandbLogger takes no such argument",
     ("logger=wandb", "logger.wandb.resume=foo"): "logger.wandb: resume=foo: Input should be 'allow', 'must'",
     ("logger=wandb", "+logger.wandb.settings.foo=1"): "logger.wandb.settings: foo=1: Extra inputs are not permitted",
+    ("logger=wandb", "+logger.wandb.reinit=foo"): "logger.wandb",
+    ("logger=wandb", "+logger.wandb.config=5"): "logger.wandb.config=5: lightning.pytorch.loggers.WandbLogger takes",
+    ("logger=wandb", "+logger.wandb.mode=online"): "logger.wandb.mode=online: would be passed over; logger.wandb.offl",
+    ("logger=wandb", "+logger.wandb.experiment=abc"): "logger.wandb.experiment=abc: ",
+    ("logger=wandb", "+logger.wandb.resume_from=abc"): "logger.wandb",
+    ("logger=wandb", "+logger.wandb.fork_from=abc"): "logger.wandb",
     (
         "logger=mlflow",
         "+logger.mlflow.foo=1",

@@ -52,11 +52,14 @@ _BATCHES = Rule(
 _YES_OR_NO = Rule(lambda x: isinstance(x, bool), "true or false", also_bool=True)
 _COLUMN = Rule(lambda x: isinstance(x, str), "the name of a column; put a number in quotes")
 _AMOUNTS = Rule(lambda x: all(0 < amount <= 180 for amount in x), "a list of numbers, each above 0")
+_WIDEST = 65_536  # a layer of more would take minutes and gigabytes to make
 _COUNTS = Rule(
-    lambda x: len(x) > 0 and all(isinstance(i, int) and i > 0 for i in x), "a list of positive whole numbers"
+    lambda x: len(x) > 0 and all(isinstance(i, int) and 0 < i <= _WIDEST for i in x),
+    f"a list of positive whole numbers, each up to {_WIDEST:,}",
 )
 _COUNTS_OR_ONE = Rule(
-    lambda x: _COUNTS.holds([x] if isinstance(x, int) else x), "a positive whole number, or a list of them"
+    lambda x: _COUNTS.holds([x] if isinstance(x, int) else x),
+    f"a positive whole number up to {_WIDEST:,}, or a list of them",
 )
 
 _NUMBERS = Rule(
@@ -152,7 +155,7 @@ RULES: dict[str, Rule] = {
     "dataset.augment.noise": _between(0, 1),
     "dataset.augment.cutout": _PROBABILITY,
     "dataset.augment.mixup": Rule(lambda x: 0 <= x < float("inf"), "a finite number, at least 0"),
-    "circuit.n_layers": _at_least(1),
+    "circuit.n_layers": Rule(lambda x: 1 <= x <= 1000, "at least 1 and at most 1,000"),
     "circuit.ansatz": _one_of(tuple(ANSATZES)),
     "circuit.encoder": _one_of(ENCODERS),
     "circuit.readout": _one_of(READOUTS),

@@ -34,6 +34,8 @@ WRONG = {
     "circuit.n_wires=6": "model.kernel_size² = 4",
     "circuit.n_wires=0": "must be a whole number from 1",
     "circuit.n_layers=0": "circuit.n_layers=0: must be at least 1",
+    "circuit.n_layers=1000000000": "must be at least 1 and at most 1,000",
+    "model.widths=[100000000]": "each up to 65,536",
     "circuit.seed=99999999999": "circuit.seed=99999999999: must be at least 0 and below 2³²",
     "circuit.noise.bit_flip=2": "circuit.noise.bit_flip=2: must be between 0 and 1",
     "circuit.encoder=magic": "must be one of angle_y, angle_x",

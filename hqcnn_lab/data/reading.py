@@ -87,6 +87,10 @@ def decode(content: bytes) -> tuple[np.ndarray, str, bool]:
     except MemoryError:
         raise UnreadableImage("it does not fit in memory") from None
     except UnidentifiedImageError as error:
+        if content[:4] in (b"II*\0", b"MM\0*"):
+            raise UnreadableImage(
+                "a TIFF file that is damaged, or of a kind that is not read (64 bits a value)"
+            ) from error
         raise UnreadableImage(
             "cannot identify it as one of the kinds of image that are read (JPEG, PNG, TIFF, BMP, GIF, WebP, PPM)"
         ) from error
@@ -100,6 +104,8 @@ def decode(content: bytes) -> tuple[np.ndarray, str, bool]:
             reason = "truncated: it is cut off"
         elif "too large" in said or "too much memory" in said:
             reason = "its notes or its colour profile are too large"
+        elif "conversion" in said:
+            reason = "its colours are of a kind that cannot be turned into gray levels"
         raise UnreadableImage(reason) from error
 
 

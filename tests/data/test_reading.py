@@ -228,3 +228,15 @@ def test_real_originals_are_read() -> None:
             modes.add(image.mode)
         assert read_image(path, 64).std() > 0.05
     assert {"P", "RGBA"} <= modes  # the odd ones are among them
+
+
+def test_a_sound_tiff_of_a_kind_that_is_not_read_is_not_called_damaged() -> None:
+    # Regression: "a damaged image", and "cannot identify it as … TIFF", which it was.
+    def tiff(mode: str) -> bytes:
+        Image.new(mode, (8, 8)).save(content := BytesIO(), "TIFF")
+        return content.getvalue()
+
+    bits = [struct.pack("<HHIHH", 258, 3, 1, n, 0) for n in (32, 64)]
+    for content, words in {tiff("LAB"): "its colours are of a kind", tiff("F").replace(*bits): "64 bits"}.items():
+        with pytest.raises(UnreadableImage, match=words):
+            decode(content)

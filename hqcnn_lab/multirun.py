@@ -110,10 +110,12 @@ def run_sweep(overrides: Sequence[str], config: DictConfig, start: Callable[[], 
     folder.mkdir(parents=True, exist_ok=True)  # a search keeps its trials there
     sweep_up(folder)
     _print_plan(overrides, config, folder)
+    n_planned = n_jobs(overrides, config)
     try:
         start()
+        n_planned = 0  # all were started; two that compute the same share a folder
     finally:
-        states = _write_summary(folder)
+        states = _write_summary(folder, n_planned)
         if not states or not states <= set(KEPT):
             again = [line for line in overrides if not line.startswith("hydra.sweep.dir=")]
             command = shlex.join([*again, f"hydra.sweep.dir={_relative(folder)}"])
@@ -127,7 +129,7 @@ def _print_plan(overrides: Sequence[str], config: DictConfig, folder: Path) -> N
     done = sum(row["state"] in KEPT for row in _job_rows(folder))
     text = f"sweep: {n} jobs, {workers} at a time, into {_relative(folder)}"
     if done:
-        text += f"; it holds {done} results, which are kept"
+        text += f"; it holds {done} result{'s' if done > 1 else ''}, kept as they are"
     seconds = _seconds_of_last(config, folder)
     if seconds is not None and n > done:
         text += f"; about {_duration(seconds * -(-(n - done) // workers))}, by the last run of the kind"
@@ -187,7 +189,7 @@ def _job_rows(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _write_summary(folder: Path) -> set[str]:
+def _write_summary(folder: Path, n_planned: int = 0) -> set[str]:
     """`jobs.csv`, and what is in it in a few words; returns the states that jobs are in."""
     rows = _job_rows(folder)
     text = io.StringIO()
@@ -200,6 +202,8 @@ def _write_summary(folder: Path) -> set[str]:
     except OSError as error:
         print(f"error: {folder / 'jobs.csv'}: not written ({error.strerror})", file=sys.stderr)
     counts = Counter(row["state"] for row in rows)
+    if n_planned > len(rows):
+        counts["not started"] = n_planned - len(rows)
     said = ", ".join(f"{n} {state}" for state, n in counts.most_common()) or "no job"
     print(f"sweep: {said}; table in {_relative(folder / 'jobs.csv')}", flush=True)
     for row in rows:

@@ -132,12 +132,14 @@ def _how_to_go_on(config: DictConfig) -> str:
     ours = ("resume", "ckpt_path", "hydra.run.dir", "paths.output_dir")
     words = [shlex.quote(word) for word in sys.argv[1:] if word.lstrip("+").partition("=")[0] not in ours]
     checkpoint = folder / "checkpoints" / "last.ckpt"
+    if config.ckpt_path is not None and not checkpoint.exists():
+        return f"the same command goes on from {config.ckpt_path} again"
+    if not checkpoint.exists():
+        return "before there was a checkpoint: the same command starts anew"
     if folder.parent == Path(config.paths.runs_dir).absolute():
         words.append("resume=auto")
-    elif checkpoint.exists():
-        words.append(shlex.quote(as_override("ckpt_path", str(checkpoint))))
     else:
-        return "nothing is lost yet, the same command starts anew"
+        words.append(shlex.quote(as_override("ckpt_path", str(checkpoint))))
     return f"to go on: python -m hqcnn_lab.train {' '.join(words)}"
 
 
@@ -308,6 +310,8 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Batches are one indexing call on an array in memory; worker processes would only copy them.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Said of every short run, in words that are not this lab's: metrics by step are then few.
+    warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
     # RunRecord has made sure that the folder holds no other run's log.
     warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
     # A resumed run writes to its own folder; BestCheckpoint takes along what this warns would be lost.

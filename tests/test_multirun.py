@@ -180,7 +180,7 @@ def test_a_result_of_other_code_is_neither_taken_nor_overwritten(done_before: Pa
 def test_a_sweep_says_what_it_will_do_and_grows(done_before: Path, tmp_path: Path) -> None:
     shutil.copytree(done_before, tmp_path, dirs_exist_ok=True)
     more = command("-m", "optim=adam,sgd,radam", *SMALL, "hydra.sweep.dir=sweep", cwd=tmp_path)
-    assert "sweep: 3 jobs, 1 at a time, into sweep; it holds 2 results, which are kept; about" in more.stdout
+    assert "sweep: 3 jobs, 1 at a time, into sweep; it holds 2 results, kept as they are; about" in more.stdout
     assert more.stdout.count("(was there)") == 2
     assert len(jobs_of(tmp_path / "sweep")) == 3
 

@@ -94,6 +94,8 @@ def predict(config: DictConfig) -> None:
     from hqcnn_lab.data.inputs import read_inputs
 
     trained = load(config)
+    if ((trained.config or {}).get("dataset") or {}).get("_target_") == "hqcnn_lab.data.PhantomDataModule":
+        print("note: this network was trained on drawn images; of real scans it knows nothing", file=sys.stderr)
     try:
         inputs = read_inputs(config.input, trained.image_size, trained.by_series)
     except ValueError as error:

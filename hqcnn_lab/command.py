@@ -47,7 +47,7 @@ def check_used(overrides: Sequence[str], unused: Sequence[str]) -> None:
         key = line.lstrip("+~").partition("=")[0]
         if line.startswith("+"):
             raise ConfigError(f"{line}: there is no key {key}, and nothing here would use one")
-        if any(key == name or key.startswith(f"{name}.") for name in unused):
+        if any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in (*unused, "hydra")):
             raise ConfigError(f"{line}: nothing here depends on {key}; leave it out")
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hqcnn_lab.command import CommandParser
+from hqcnn_lab.free_text import why_not_writable
 from hqcnn_lab.whole_files import whole_file
 
 DESCRIPTION = """\
@@ -39,12 +40,15 @@ def write_report(folders: Sequence[Path], out: Path | None = None, reference: st
     """Write `report.html` and `report.md` of all runs under `folders` into `out`, by default the first folder.
 
     A report that is there already is replaced, another file of that name is not. Raises FileNotFoundError for a folder
-    that is not there, ReportError where there is no run or no such reference, FileExistsError for a foreign file.
+    that is not there, ReportError where there is no run or no such reference, FileExistsError for a foreign file,
+    OSError where nothing can be written.
     """
     from hqcnn_lab.analysis import load_runs
     from hqcnn_lab.reporting.contents import make_contents
 
     out = folders[0] if out is None else out
+    if reason := why_not_writable(out):
+        raise OSError(f"--out {out}: nothing can be written there{reason}")
     for path in (out / name for name in NAMES):
         if path.exists() and b"hqcnn_lab.report" not in _beginning(path):
             raise FileExistsError(f"{path} is not a report of this command: move it, or choose another --out")

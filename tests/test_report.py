@@ -326,6 +326,7 @@ def test_what_cannot_be_is_one_line(sweep: Path, tmp_path: Path) -> None:
         ([str(tmp_path / "nowhere")], "there is no such folder"),
         ([str(tmp_path)], "holds no run"),
         ([str(sweep), "--reference", "lion", "--out", str(tmp_path / "x")], "--reference lion: .*adam; sgd; rmsprop"),
+        ([str(sweep), "--out", f"{__file__}/x"], "--out .*: nothing can be written there, .*test_report.py is a file"),
     ):
         with pytest.raises(SystemExit, match=f"^error: [^\n]*{said}[^\n]*$"):
             main(arguments)

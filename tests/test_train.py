@@ -443,7 +443,9 @@ def test_a_run_interrupted_at_once_leaves_no_folder(
     # Regression: what Hydra had made stayed, empty; and resume=auto was promised, which found nothing to continue.
     assert command_line(partial(_end_by_a_signal, checkpoint=False)) == 128 + signal.SIGINT
     assert list((tmp_path / "runs").iterdir()) == []
-    assert capsys.readouterr().out.endswith("interrupted; before there was a checkpoint: the same command starts anew\n")
+    assert capsys.readouterr().out.endswith(
+        "interrupted; before there was a checkpoint: the same command starts anew\n"
+    )
 
 
 def test_what_nobody_foresaw_is_said_in_a_line(command_line: Callable[..., Any], tmp_path: Path) -> None:

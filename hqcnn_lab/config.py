@@ -25,6 +25,7 @@ from hqcnn_lab.free_text import check_folder, check_run_folder
 from hqcnn_lab.hydra_part import check_hydra
 from hqcnn_lab.interpolation import bounded, check_interpolations
 from hqcnn_lab.keys import flat_keys, select
+from hqcnn_lab.ranges import TRAINER
 from hqcnn_lab.rules import check
 from hqcnn_lab.swept import check_count, choices_of, count
 
@@ -255,7 +256,9 @@ def _check_key(key: str, reference: DictConfig) -> None:
     # First among the keys of its own group: across groups, a shared prefix alone would look like a match.
     near = [siblings[n] for n in difflib.get_close_matches(name, siblings, n=1)]
     near = near or difflib.get_close_matches(key, known, n=1, cutoff=0.8)
-    if near:
+    if group == "trainer" and name in TRAINER:
+        hint = f"conf/trainer/ leaves it out; Lightning's Trainer takes it, add it by +{key}=…"
+    elif near:
         hint = f"did you mean {near[0]}?"
     elif siblings:
         hint = f"{group or 'the config'} has {', '.join(siblings)}"

@@ -25,6 +25,7 @@ WRONG = {
     "optim.lr=-1": "optim.lr=-1: must be a positive, finite number",
     "optim.lr=nan": "must be a positive",
     "optim.lrr=1": "optim.lrr: there is no such key; did you mean optim.lr?",
+    "trainer.fast_dev_run=true": "trainer.fast_dev_run: there is no such key; conf/trainer/ leaves it out; Lightning's",
     "optmi.lr=1": "did you mean optim.lr?",
     "optim.zzz=1": "optim has lr, quantum_lr",
     "optim.momentum_max=1": "optim.momentum_max=1: must be at least 0 and below 1",

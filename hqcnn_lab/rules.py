@@ -63,6 +63,11 @@ def _check_processes(config: DictConfig, in_sweep: bool) -> None:
             f"LOCAL_RANK={os.environ['LOCAL_RANK']} is set in the environment, which says that this is one process of "
             f"several, and trainer.devices={devices}; unset it"
         )
+    if n > 1 and in_sweep:
+        raise ConfigError(
+            f"trainer.devices={devices}: several are for a single run; the runs of a sweep take one each, "
+            "and a launcher may train several at a time"
+        )
     if devices not in (n, [0]) and is_on_cpu(config.trainer.accelerator):
         raise ConfigError(
             f"trainer.devices={devices}: a list is of the numbers of GPUs, and this runs on the CPU; give how many"
@@ -72,11 +77,6 @@ def _check_processes(config: DictConfig, in_sweep: bool) -> None:
     if n > cores() and is_on_cpu(config.trainer.accelerator):
         raise ConfigError(
             f"trainer.devices={devices}: each is a process, and this machine has {cores()} cores; that is the most"
-        )
-    if in_sweep:
-        raise ConfigError(
-            f"trainer.devices={devices}: several are for a single run; the runs of a sweep take one each, "
-            "and a launcher may train several at a time"
         )
     if config.optim._target_ in ("hqcnn_lab.optim.QNG", "hqcnn_lab.optim.SPSA"):
         raise ConfigError(

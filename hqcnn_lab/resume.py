@@ -1,6 +1,9 @@
 """`resume=auto`: find the run of the same configuration that did not finish, and where it can be continued."""
 
+import re
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +17,9 @@ from hqcnn_lab.sweep import digest
 from hqcnn_lab.whole_files import remove_leftovers
 
 LOCK = ".lock"  # held by the process whose run a folder is: the system lets go of it, however that ends
+
+_NAMED_BY_TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")  # as conf/hydra/default.yaml names single runs
+_AN_HOUR = 3600
 
 _held: list[FileLock] = []  # for as long as this process lives
 
@@ -107,7 +113,14 @@ def is_live(run: Path) -> bool:
 
 
 def sweep_up(runs_dir: str | Path) -> None:
-    """Remove what killed runs in `runs_dir` left half-written; one that is going on is left alone."""
+    """Remove what killed runs in `runs_dir` left half-written; one that is going on is left alone.
+
+    An empty folder with a run's name goes too, once it is an hour old: until then a run may just have made it.
+    """
+    for folder in Path(runs_dir).glob("*"):
+        if _NAMED_BY_TIME.match(folder.name) and time.time() - _modified(folder) > _AN_HOUR:
+            with suppress(OSError):
+                folder.rmdir()  # of an empty one alone
     runs = [path.parent for path in Path(runs_dir).glob("*/status.json*")]
     for run in dict.fromkeys(runs):
         left = any(next(folder.glob("*.part"), None) for folder in _written_to(run))

@@ -69,6 +69,18 @@ def test_the_next_run_sweeps_up_after_a_killed_one(tmp_path: Path, gone: int) ->
     assert all(part.exists() for part in [*kept, evaluated])
 
 
+def test_the_empty_folder_of_a_run_killed_at_once_goes_and_no_other(tmp_path: Path) -> None:
+    names = ("2026-01-31_12-00-00_old", "2026-01-31_12-00-00_new", "2026-01-31_12-00-00_full", "mine")
+    old, new, full, mine = folders = [tmp_path / name for name in names]
+    for folder in folders:
+        folder.mkdir()
+    (full / "notes.txt").touch()
+    for folder in (old, full, mine):
+        os.utime(folder, (0, 0))
+    sweep_up(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([new, full, mine])
+
+
 def test_a_sweep_and_a_report_sweep_up_in_their_folders(tmp_path: Path, gone: int) -> None:
     sweep = tmp_path / "sweep[1]"
     run = write_run(sweep / "job")

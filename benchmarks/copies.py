@@ -2,10 +2,11 @@
 
     python benchmarks/copies.py /data/brain
 
-The criterion of `hqcnn_lab.data.duplicates` (hashes 2 bits apart at most, thumbnails correlated by 0.99 at least) on
-thumbnails that Pillow makes by each of its filters, of the files, and of the files shrunk to 64 pixels first. For each,
-the pairs by it; how many of those the lab's own thumbnails miss; how far they are apart there; and how many lie on two
-sides of the `grouped` split, over ten seeds. Pixel-identical images are counted once. Then the nearest neighbour's
+The criterion of `hqcnn_lab.data.split.duplicates` (hashes 2 bits apart at most, thumbnails
+correlated by 0.99 at least) on thumbnails that Pillow makes by each of its filters, of the files,
+and of the files shrunk to 64 pixels first. For each, the pairs by it; how many of those the lab's
+own thumbnails miss; how far they are apart there; and how many lie on two sides of the `grouped`
+split, over ten seeds. Pixel-identical images are counted once. Then the nearest neighbour's
 accuracy on ten such splits, and on ten that keep together copies by the criterion alone. Prints Markdown.
 """
 
@@ -16,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hqcnn_lab.analysis.neighbour import nearest_neighbour_right
 from hqcnn_lab.data import KaggleDataModule
-from hqcnn_lab.data.duplicates import MAX_HASH_DISTANCE, MIN_CORRELATION, group_twins
-from hqcnn_lab.data.split import Split, cut
+from hqcnn_lab.data.split.cut import Split, cut
+from hqcnn_lab.data.split.duplicates import MAX_HASH_DISTANCE, MIN_CORRELATION, group_twins
+from hqcnn_lab.data.split.neighbour import nearest_neighbour_right
 
 SEEDS = 10
 

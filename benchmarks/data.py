@@ -38,8 +38,8 @@ import numpy as np
 import pydicom
 from PIL import Image
 
-from hqcnn_lab.data.cache import decode
-from hqcnn_lab.data.series import recipe
+from hqcnn_lab.data.decode.cache import decode
+from hqcnn_lab.data.decode.series import recipe
 
 # Torch, MONAI and the data modules are imported where needed: each process that decodes imports this file too.
 
@@ -70,7 +70,7 @@ def show(title: str, rates: dict[str, list[float]], plain: str) -> None:
 
 def export_slices(out: Path, n_slices: int, n_patients: int) -> Path:
     """As many DICOM slices or a few more, about 20 in a series, and localizers besides."""
-    from hqcnn_lab.data.export import export_dicom
+    from hqcnn_lab.data.phantom.write import export_dicom
 
     n_series = ceil(n_slices / n_patients / 20)
     return export_dicom(out, n_patients, ceil(n_slices / n_patients / n_series), n_series)
@@ -144,7 +144,7 @@ def epochs(options: argparse.Namespace, root: Path, cache: Path, batch_size: int
 def tables(options: argparse.Namespace) -> None:
     """Ingest of both kinds of files, then the epoch."""
     from hqcnn_lab.data import KaggleDataModule
-    from hqcnn_lab.data.export import export_kaggle
+    from hqcnn_lab.data.phantom.write import export_kaggle
 
     began = time.perf_counter()
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:

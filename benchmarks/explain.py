@@ -21,10 +21,10 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from hqcnn_lab.build import build
-from hqcnn_lab.data.layout import CLASSES
-from hqcnn_lab.explain import integrated_gradients, occlusion, without_detail
+from hqcnn_lab.data.source.layout import CLASSES
+from hqcnn_lab.models.explain import integrated_gradients, occlusion, without_detail
 from hqcnn_lab.models.hqcnn import Residual
-from hqcnn_lab.trained import TrainedModel, load_run
+from hqcnn_lab.models.trained import TrainedModel, load_run
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from tumours import phantom_tumours, share_inside

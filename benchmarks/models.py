@@ -20,10 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hqcnn_lab.analysis import load_runs
 from hqcnn_lab.build import build
-from hqcnn_lab.config import CONFIG_DIR, compose
+from hqcnn_lab.config.command_line import CONFIG_DIR, compose
 from hqcnn_lab.models import GRADIENT_FREE
-from hqcnn_lab.summary import sizes
-from hqcnn_lab.trained import load_run
+from hqcnn_lab.models.trained import load_run
+from hqcnn_lab.run.summary import sizes
 
 SPLITS = ("official", "grouped")
 SIDE = 64

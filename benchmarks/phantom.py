@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hqcnn_lab.data.layout import CLASSES
-from hqcnn_lab.data.phantom import generate
+from hqcnn_lab.data.phantom.generate import generate
+from hqcnn_lab.data.source.layout import CLASSES
 
 
 def accuracy(predicted: Tensor, label: Tensor) -> float:

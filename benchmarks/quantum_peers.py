@@ -76,7 +76,7 @@ def _encode_and_read(tq: Any, ansatz: Callable[[Any], None], x: Tensor) -> Tenso
 
 
 def _import_torchquantum() -> Any:
-    from hqcnn_lab.quantum import torchquantum_engine
+    from hqcnn_lab.quantum.engine import torchquantum as torchquantum_engine
 
     return torchquantum_engine.torchquantum()
 

@@ -54,16 +54,6 @@ def foreign_to_hydra(spec: Any, key: str = "hydra") -> Iterator[tuple[str, Any]]
             yield from foreign_to_hydra(value, f"{key}[{index}]")
 
 
-def build_network(spec: Mapping[str, Any], n_classes: int, image_size: int) -> Any:
-    """Build a network inside another, whose spec may come out of a checkpoint: one of this lab's and nothing else."""
-    from hqcnn_lab import models
-
-    networks = {f"hqcnn_lab.models.{name}" for name in models.__all__} - {"hqcnn_lab.models.ImageClassifier"}
-    if (target := spec.get("_target_")) not in networks:
-        raise BuildError(f"_target_={target} is refused: a network's part may only be a network of this lab")
-    return build(spec, n_classes=n_classes, image_size=image_size)
-
-
 def _is_trusted(target: object) -> bool:
     module, _, name = str(target).rpartition(".")
     return module in TRUSTED and name.isidentifier() and name[0].isupper()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from hqcnn_lab.command import read_overrides
-from hqcnn_lab.config import check_command_line, compose
+from hqcnn_lab.config.check import check_values
+from hqcnn_lab.config.command import read_overrides
+from hqcnn_lab.config.command_line import check_command_line, compose
 from hqcnn_lab.error import ConfigError, first_line
-from hqcnn_lab.rules import check_values
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace

@@ -12,9 +12,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hqcnn_lab.command import CommandParser
-from hqcnn_lab.new_path import free_name, holds_something
-from hqcnn_lab.quantum.limits import ANSATZES, check_circuit, check_count
+from hqcnn_lab.config.command import CommandParser
+from hqcnn_lab.config.new_path import free_name, holds_something
+from hqcnn_lab.quantum.check import check_count
+from hqcnn_lab.quantum.limits import ANSATZES, check_circuit
 
 DESCRIPTION = """\
 Diagnose circuits at initialization, before anything is trained: how far their states reach (expressibility), how much

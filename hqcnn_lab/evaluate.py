@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.command import check_used, read_overrides
-from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.config.check import check_dataset, check_values
+from hqcnn_lab.config.command import check_used, read_overrides
+from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.config.new_path import check_new, free_name, holds_something
 from hqcnn_lab.error import ConfigError, first_line
-from hqcnn_lab.find_run import find_run, load
-from hqcnn_lab.how_far import with_progress
-from hqcnn_lab.new_path import check_new, free_name, holds_something
-from hqcnn_lab.rules import check_dataset, check_values
+from hqcnn_lab.run.find_run import find_run, load
+from hqcnn_lab.run.how_far import with_progress
 
 if TYPE_CHECKING:
     from hqcnn_lab.data import ImageDataModule
-    from hqcnn_lab.data.manifest import Row
-    from hqcnn_lab.trained import TrainedModel
+    from hqcnn_lab.data.split.manifest import Row
+    from hqcnn_lab.models.trained import TrainedModel
 
 DESCRIPTION = """\
 Score the network of a run on its own test images, or on those of another data set with the same classes: accuracy with
@@ -138,8 +138,8 @@ def _out(config: DictConfig, trained: "TrainedModel", choice: str) -> Path:
 
 def _open(config: DictConfig, trained: "TrainedModel", choice: str) -> "ImageDataModule":
     from hqcnn_lab.build import BuildError, build
-    from hqcnn_lab.data.cache import CacheError
     from hqcnn_lab.data.datamodule import UnusableData
+    from hqcnn_lab.data.decode.cache import CacheError
 
     try:
         data = build(OmegaConf.to_container(config.dataset, resolve=True))
@@ -156,7 +156,7 @@ def _open(config: DictConfig, trained: "TrainedModel", choice: str) -> "ImageDat
 
 
 def _require_same_images(trained: "TrainedModel", data: "ImageDataModule", choice: str) -> None:
-    from hqcnn_lab.data.manifest import manifest_hash
+    from hqcnn_lab.data.split.manifest import manifest_hash
 
     rows = _manifest(trained)
     if rows is not None and manifest_hash(rows) != manifest_hash(data.manifest_text()):
@@ -168,7 +168,7 @@ def _require_same_images(trained: "TrainedModel", data: "ImageDataModule", choic
 
 def _manifest(trained: "TrainedModel") -> "list[Row] | None":
     """What the run was trained and tested on; None where that is not known."""
-    from hqcnn_lab.data.manifest import read_manifest
+    from hqcnn_lab.data.split.manifest import read_manifest
 
     path = None if trained.folder is None else trained.folder / "split_manifest.csv"
     if path is None or not path.is_file():
@@ -184,7 +184,7 @@ def _score(config: DictConfig, trained: "TrainedModel", data: "ImageDataModule")
 
     from hqcnn_lab.analysis.scores import accuracy, calibration_scores, classification_scores
     from hqcnn_lab.data.corrupt import CORRUPTIONS
-    from hqcnn_lab.data.manifest import manifest_hash
+    from hqcnn_lab.data.split.manifest import manifest_hash
 
     torch.manual_seed(config.seed)  # for circuits with shots or noise
     test, val = data.split.test, data.split.val
@@ -220,7 +220,7 @@ def _score(config: DictConfig, trained: "TrainedModel", data: "ImageDataModule")
 
 def _leak(trained: "TrainedModel", data: "ImageDataModule") -> str | None:
     """In one line, how far the run's training or validation saw these test images; None where it did not."""
-    from hqcnn_lab.data.duplicates import has_twin
+    from hqcnn_lab.data.split.duplicates import has_twin
 
     if (rows := _manifest(trained)) is None:
         return "not known what the network was trained on: no split_manifest.csv"
@@ -240,7 +240,7 @@ def _leak(trained: "TrainedModel", data: "ImageDataModule") -> str | None:
 
 def _write(out: Path, result: dict[str, Any]) -> Path:
     """Write all into a folder that appears once it is whole; returns it."""
-    from hqcnn_lab.analysis.evaluation_figures import reliability_figure, robustness_figure
+    from hqcnn_lab.figures.evaluation import reliability_figure, robustness_figure
 
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -260,7 +260,7 @@ def _print(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from hqcnn_lab.analysis.evaluation_figures import UNITS
+    from hqcnn_lab.figures.evaluation import UNITS
 
     console = Console(width=None if sys.stdout.isatty() else 120, markup=False, highlight=False)
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from hqcnn_lab.command import check_used, read_overrides
-from hqcnn_lab.config import check_command_line, compose
+from hqcnn_lab.config.check import check_values
+from hqcnn_lab.config.command import check_used, read_overrides
+from hqcnn_lab.config.command_line import check_command_line, compose
+from hqcnn_lab.config.new_path import check_new, free_name
 from hqcnn_lab.error import ConfigError, first_line
-from hqcnn_lab.find_run import UNUSED, find_run, load
-from hqcnn_lab.new_path import check_new, free_name
-from hqcnn_lab.rules import check_values
+from hqcnn_lab.run.find_run import UNUSED, find_run, load
 
 if TYPE_CHECKING:
-    from hqcnn_lab.trained import TrainedModel
+    from hqcnn_lab.models.trained import TrainedModel
 
 DESCRIPTION = """\
 Write the network of a run as an ONNX file, for any runtime, in any language: images [batch, 1, side, side] in [0, 1]

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from hqcnn_lab.command import check_used, read_overrides
-from hqcnn_lab.config import check_command_line, compose
+from hqcnn_lab.config.check import check_values
+from hqcnn_lab.config.command import check_used, read_overrides
+from hqcnn_lab.config.command_line import check_command_line, compose
+from hqcnn_lab.config.new_path import check_new, free_name
 from hqcnn_lab.error import ConfigError, first_line
-from hqcnn_lab.find_run import UNUSED, find_run, load
-from hqcnn_lab.how_far import with_progress
-from hqcnn_lab.new_path import check_new, free_name
-from hqcnn_lab.rules import check_values
+from hqcnn_lab.run.find_run import UNUSED, find_run, load
+from hqcnn_lab.run.how_far import with_progress
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from hqcnn_lab.data.inputs import Inputs
-    from hqcnn_lab.trained import TrainedModel
+    from hqcnn_lab.models.trained import TrainedModel
 
 DESCRIPTION = """\
 Classify an image, a DICOM file, or all of a folder, with the network of a run: the probability of each class, and on
@@ -186,8 +186,8 @@ def _explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabilit
     """A picture for each image, of what speaks for the class it is taken for; the folder appears once it is whole."""
     import torch
 
-    from hqcnn_lab.analysis.heat_maps import heat_map_figure
-    from hqcnn_lab.explain import NoGradient, integrated_gradients, occlusion
+    from hqcnn_lab.figures.heat_map import heat_map_figure
+    from hqcnn_lab.models.explain import NoGradient, integrated_gradients, occlusion
 
     classes = probabilities.argmax(1)
     print(f"explaining {len(classes)} image{'s' if len(classes) > 1 else ''}", file=sys.stderr, flush=True)

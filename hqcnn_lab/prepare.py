@@ -10,10 +10,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.command import check_used, read_overrides
-from hqcnn_lab.config import check_command_line, compose
+from hqcnn_lab.config.check import check_dataset, check_values
+from hqcnn_lab.config.command import check_used, read_overrides
+from hqcnn_lab.config.command_line import check_command_line, compose
 from hqcnn_lab.error import ConfigError, first_line
-from hqcnn_lab.rules import check_dataset, check_values
 
 DESCRIPTION = """\
 Prepare a data set before training: download it where its folder is absent, decode it once into the cache that all runs
@@ -74,7 +74,7 @@ def _check_used(overrides: Sequence[str], config: DictConfig) -> None:
 
 
 def _export(config: DictConfig) -> None:
-    from hqcnn_lab.data.export import export_dicom, export_kaggle
+    from hqcnn_lab.data.phantom.write import export_dicom, export_kaggle
 
     if config.out is None:
         raise ConfigError(f"out=null: export={config.export.layout} needs a new folder, out=…")
@@ -93,9 +93,9 @@ def _export(config: DictConfig) -> None:
 
 def _prepare(config: DictConfig) -> None:
     from hqcnn_lab.build import BuildError, build
-    from hqcnn_lab.data.audit import describe
-    from hqcnn_lab.data.cache import CacheError
     from hqcnn_lab.data.datamodule import UnusableData
+    from hqcnn_lab.data.decode.cache import CacheError
+    from hqcnn_lab.data.split.audit import describe
 
     out = None if config.out is None else Path(config.out).expanduser()
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -118,7 +118,7 @@ def _prepare(config: DictConfig) -> None:
 
 def _download(config: DictConfig) -> None:
     """Where the root is absent or empty, and where a manifest says what should be in it."""
-    from hqcnn_lab.data.download import DownloadError, fetch_kaggle, fetch_rembrandt
+    from hqcnn_lab.data.source.download import DownloadError, fetch_kaggle, fetch_rembrandt
 
     root, is_rembrandt = config.dataset.root, "clinical" in config.dataset
     if root is None:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from hqcnn_lab.command import CommandParser
-from hqcnn_lab.free_text import why_not_writable
-from hqcnn_lab.whole_files import whole_file
+from hqcnn_lab.config.command import CommandParser
+from hqcnn_lab.config.free_text import why_not_writable
+from hqcnn_lab.record.whole_file import whole_file
 
 DESCRIPTION = """\
 Make one page of runs: scores over seeds, tests against a reference, curves, mistakes, and what failed. Writes

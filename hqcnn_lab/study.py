@@ -11,15 +11,15 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.command import read_overrides
-from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.config.check import check_values, slow_precision
+from hqcnn_lab.config.command import read_overrides
+from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.config.free_text import check_folder
 from hqcnn_lab.error import ConfigError, first_line
-from hqcnn_lab.free_text import check_folder
-from hqcnn_lab.jobs import KEPT, Ended, name_of_signal, run_jobs, state_of
-from hqcnn_lab.resume import sweep_up
-from hqcnn_lab.rules import check_values, slow_precision
-from hqcnn_lab.run_folder import RunFolder
-from hqcnn_lab.sweep import (
+from hqcnn_lab.record.run_folder import RunFolder
+from hqcnn_lab.record.state import KEPT, state_of, sweep_up
+from hqcnn_lab.record.whole_file import whole_file
+from hqcnn_lab.sweep.declaration import (
     Cell,
     Choice,
     Row,
@@ -34,7 +34,7 @@ from hqcnn_lab.sweep import (
     markdown_table,
     row_of,
 )
-from hqcnn_lab.whole_files import whole_file
+from hqcnn_lab.sweep.jobs import Ended, name_of_signal, run_jobs
 
 DESCRIPTION = """\
 Run a declared comparison: every arm under every condition. First each tries the same number of learning rates, on seeds
@@ -256,7 +256,7 @@ def _write(config: DictConfig, runs: list[Run], choices: list[Choice], runs_dir:
 
 def _write_analysis(config: DictConfig, rows: list[Row], runs_dir: Path, out: Path) -> None:
     from hqcnn_lab.analysis.comparison import study_statistics
-    from hqcnn_lab.analysis.comparison_figures import study_figures
+    from hqcnn_lab.figures.study import study_figures
 
     level = config.scale.level
     text = study_statistics(rows, runs_dir, level, reference=next(iter(config.sweep.arms)))

@@ -10,8 +10,8 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from hqcnn_lab.config import compose
-from hqcnn_lab.data.layout import CLASSES, HALVES
+from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.data.source.layout import CLASSES, HALVES
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -66,7 +66,7 @@ def kaggle_root(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on a small Kaggle tree: `brain`, 6 files a class in each half, beside it. Not to be changed."""
-    from hqcnn_lab.train import train
+    from hqcnn_lab.run.training import train
 
     folder = tmp_path_factory.mktemp("trained")
     write_kaggle_tree(folder / "brain", 6)

@@ -16,13 +16,13 @@ from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
 from hqcnn_lab.analysis.runs import load_runs
 from hqcnn_lab.analysis.scores import classification_scores
-from hqcnn_lab.config import compose
+from hqcnn_lab.config.command_line import compose
 from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
-from hqcnn_lab.data.split import Split
+from hqcnn_lab.data.split.cut import Split
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.reporting.contents import make_contents
-from hqcnn_lab.summary import absent
-from hqcnn_lab.train import train
+from hqcnn_lab.run.summary import absent
+from hqcnn_lab.run.training import train
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 

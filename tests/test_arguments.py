@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from hqcnn_lab.arguments import check_arguments
-from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose, hydra_in_place
+from hqcnn_lab.config.arguments import check_arguments
+from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose, hydra_in_place
+from hqcnn_lab.config.ranges import TRAINER
 from hqcnn_lab.error import ConfigError
-from hqcnn_lab.ranges import TRAINER
 
 
 def plain(overrides: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hqcnn_lab.build import BuildError, build, untrusted_targets
         "torch.load",
         "torch.hub.load",
         "torch.optim.os.system",
-        "hqcnn_lab.data.cache.os.system",
+        "hqcnn_lab.data.decode.cache.os.system",
         "hqcnn_lab.train.main",
         "hqcnn_lab.data._HOME",
         "lightning.pytorch.cli.LightningCLI",

@@ -4,9 +4,9 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from hqcnn_lab.analysis.runs import described
-from hqcnn_lab.config import compose
-from hqcnn_lab.tracking import _labels
+from hqcnn_lab.analysis.row import described
+from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.run.tracking import _labels
 
 
 @pytest.mark.parametrize(

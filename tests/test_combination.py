@@ -8,12 +8,12 @@ from conftest import TINY_PHANTOM
 from omegaconf import OmegaConf
 
 from hqcnn_lab.build import build
-from hqcnn_lab.combination import check_combination
-from hqcnn_lab.config import CONFIG_DIR, compose
+from hqcnn_lab.config.check import check
+from hqcnn_lab.config.combination import check_combination
+from hqcnn_lab.config.command_line import CONFIG_DIR, compose
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.models import GRADIENT_FREE
 from hqcnn_lab.optim import parameter_groups
-from hqcnn_lab.rules import check
 
 SMALL = [line for line in TINY_PHANTOM if not line.startswith("model")]
 MODELS = {path.stem: OmegaConf.load(path) for path in sorted((CONFIG_DIR / "model").glob("*.yaml"))}

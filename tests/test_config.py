@@ -11,12 +11,12 @@ from conftest import tiny_config
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hqcnn_lab import rules
 from hqcnn_lab import train as train_module
-from hqcnn_lab.config import CONFIG_DIR, as_override, check_command_line, compose
+from hqcnn_lab.config import check as rules
+from hqcnn_lab.config.check import slow_precision
+from hqcnn_lab.config.command_line import CONFIG_DIR, as_override, check_command_line, compose
 from hqcnn_lab.error import ConfigError
-from hqcnn_lab.rules import slow_precision
-from hqcnn_lab.train import train
+from hqcnn_lab.run.training import train
 
 WRONG = {
     # what is typed → what the answer must name

@@ -14,7 +14,7 @@ from conftest import tiny_config
 from wandb_server import KEY, bad_server
 
 from hqcnn_lab import dashboard
-from hqcnn_lab.train import train
+from hqcnn_lab.run.training import train
 
 SECTIONS = ["accuracy", "convergence", "gradient variance", "GVCO", "system"]
 needs_workspaces = pytest.mark.skipif(

@@ -14,11 +14,11 @@ import torch
 from conftest import TINY, tiny_config
 from torch import nn
 
-from hqcnn_lab.config import check_command_line
+from hqcnn_lab.config.check import check
+from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.data.datamodule import BalancedShuffle, EpochShuffle
 from hqcnn_lab.error import ConfigError
-from hqcnn_lab.rules import check
-from hqcnn_lab.train import train
+from hqcnn_lab.run.training import train
 
 # Batch normalization is of each process's own images, dropout and augmentation of each one's own random numbers.
 SAME = ["dataset.augment=null", "model.dropout=0", "dataset.n_train=72", "dataset.n_test=25", "trainer.max_epochs=2"]

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from tumours import phantom_tumours, share_inside
 
-from hqcnn_lab.explain import NoGradient, integrated_gradients, occlusion
 from hqcnn_lab.models import HQCNN, ImageClassifier
+from hqcnn_lab.models.explain import NoGradient, integrated_gradients, occlusion
 
 
 class TopLeft(nn.Module):

@@ -13,10 +13,10 @@ from torch import nn
 from hqcnn_lab.data.inputs import read_inputs
 from hqcnn_lab.export import largest_difference, main, write_onnx
 from hqcnn_lab.models import HQCNN
+from hqcnn_lab.models.trained import TrainedModel, load_run
 from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer
 from hqcnn_lab.quantum.frozen import freeze
 from hqcnn_lab.quantum.limits import ANSATZES, ENCODERS, READOUTS
-from hqcnn_lab.trained import TrainedModel, load_run
 
 needs_onnx = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))),

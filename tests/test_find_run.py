@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from hqcnn_lab.config.new_path import check_new, free_name, holds_something
 from hqcnn_lab.error import ConfigError
-from hqcnn_lab.find_run import find_run, newest_run
-from hqcnn_lab.new_path import check_new, free_name, holds_something
+from hqcnn_lab.run.find_run import find_run, newest_run
 
 
 def wanted(run: str | Path | None, runs_dir: Path, checkpoint: str | None = None) -> DictConfig:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError
 
-from hqcnn_lab.config import as_override, check_command_line, check_folders, compose, hydra_in_place
+from hqcnn_lab.config.check import check
+from hqcnn_lab.config.command_line import as_override, check_command_line, check_folders, compose, hydra_in_place
+from hqcnn_lab.config.free_text import check_name, check_path, check_wandb
 from hqcnn_lab.error import ConfigError
-from hqcnn_lab.free_text import check_name, check_path, check_wandb
-from hqcnn_lab.rules import check
 
 WRONG_NAMES = {
     "grp/run": "has / in it",

@@ -6,9 +6,9 @@ import pytest
 from omegaconf import OmegaConf
 from omegaconf.base import Container
 
-from hqcnn_lab.config import check_command_line
+from hqcnn_lab.config.command_line import check_command_line
+from hqcnn_lab.config.interpolation import MAX_STEPS, MAX_TEXT, check_interpolations
 from hqcnn_lab.error import ConfigError
-from hqcnn_lab.interpolation import MAX_STEPS, MAX_TEXT, check_interpolations
 
 
 def laughs(doubled: Any, first: Any = "ha", n: int = 40) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY_PHANTOM
 
-from hqcnn_lab.jobs import Ended, Job, _held_back, run_jobs, state_of
+from hqcnn_lab.record.state import state_of
+from hqcnn_lab.sweep.jobs import Ended, Job, _held_back, run_jobs
 
 TINY = (*TINY_PHANTOM, "logger=none", "trainer.max_epochs=2")
 ENDLESS = (*TINY, "trainer.max_epochs=100000", "optim=sgd")

@@ -8,13 +8,13 @@ import torch
 
 from hqcnn_lab import models
 from hqcnn_lab.build import BuildError
-from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.config.check import check
+from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose
 from hqcnn_lab.data import PhantomDataModule
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.models import alexnet, vgg16
-from hqcnn_lab.rules import check
-from hqcnn_lab.train import train
-from hqcnn_lab.trained import load_run
+from hqcnn_lab.models.trained import load_run
+from hqcnn_lab.run.training import train
 
 MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml"))
 # Without what only costs time here: averages, further checkpoints, pictures.

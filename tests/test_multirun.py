@@ -20,10 +20,10 @@ from omegaconf import open_dict
 from run_folders import write_run
 from test_sweep import command, jobs_of
 
-from hqcnn_lab.config import compose_sweep
-from hqcnn_lab.multirun import run_job
-from hqcnn_lab.record import code_version
-from hqcnn_lab.sweep import digest
+from hqcnn_lab.config.command_line import compose_sweep
+from hqcnn_lab.record.digest import digest
+from hqcnn_lab.record.environment import code_version
+from hqcnn_lab.sweep.multirun import run_job
 
 SMALL = [*TINY_PHANTOM, "trainer.max_epochs=1", "logger=none"]
 # HQCNN_SWEEP_JOBS=24 for the real thing; a job takes seconds to start.

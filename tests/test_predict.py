@@ -19,14 +19,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from hqcnn_lab.build import build
-from hqcnn_lab.config import compose
-from hqcnn_lab.data.export import export_dicom, export_kaggle
+from hqcnn_lab.config.command_line import compose
 from hqcnn_lab.data.inputs import read_inputs
-from hqcnn_lab.explain import NoGradient, integrated_gradients
+from hqcnn_lab.data.phantom.write import export_dicom, export_kaggle
 from hqcnn_lab.export import ExportError, write_onnx
+from hqcnn_lab.models.explain import NoGradient, integrated_gradients
+from hqcnn_lab.models.trained import UnusableRun, load_run
 from hqcnn_lab.predict import _picture_of, main
-from hqcnn_lab.train import train
-from hqcnn_lab.trained import UnusableRun, load_run
+from hqcnn_lab.run.training import train
 
 
 def rows_of(path: Path) -> dict[str, dict[str, str]]:
@@ -126,7 +126,7 @@ def test_pictures_go_where_one_is_and_overwrite_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("hqcnn_lab.predict.N_SHOWN", 4)
     monkeypatch.setattr("hqcnn_lab.predict.EXPLAINED", 4)
-    monkeypatch.setattr("hqcnn_lab.how_far.PATIENCE", 0)
+    monkeypatch.setattr("hqcnn_lab.run.how_far.PATIENCE", 0)
     folder = trained_run.parent / "brain/Testing/glioma"
     before = sorted(folder.iterdir())
     newest = ["run=latest", f"paths.runs_dir={trained_run.parent}", "explain=true"]
@@ -306,7 +306,7 @@ def test_help_needs_no_torch_and_a_prediction_no_lightning() -> None:
 import sys
 import hqcnn_lab.evaluate, hqcnn_lab.export, hqcnn_lab.predict
 assert "torch" not in sys.modules
-import hqcnn_lab.data.inputs, hqcnn_lab.models.hqcnn, hqcnn_lab.trained
+import hqcnn_lab.data.inputs, hqcnn_lab.models.hqcnn, hqcnn_lab.models.trained
 assert not {"lightning", "torchmetrics", "wandb", "matplotlib", "scipy"} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

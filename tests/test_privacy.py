@@ -16,9 +16,9 @@ import pydicom
 import pytest
 from conftest import TINY
 
-from hqcnn_lab.config import compose
-from hqcnn_lab.data.export import export_dicom
-from hqcnn_lab.train import train
+from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.data.phantom.write import export_dicom
+from hqcnn_lab.run.training import train
 
 # What the tree holds of its patients; ids name folders, too.
 ID, UNLABELLED_ID, GIVEN, FAMILY, BIRTH = "HF9-PLANTED-1", "HF9-PLANTED-12", "Zoraplanted", "Plantedname", "19510203"

@@ -22,7 +22,7 @@ from hqcnn_lab.reporting.contents import Contents, ReportError, make_contents
 from hqcnn_lab.reporting.groups import make_families
 from hqcnn_lab.reporting.predictions import auc, calibration_error, read_predictions, roc
 from hqcnn_lab.reporting.wording import command, public
-from hqcnn_lab.train import train
+from hqcnn_lab.run.training import train
 
 OPTIMS = {"Adam": 0.8, "SGD": 0.7, "RMSprop": 0.75}
 CHROMIUM = Path("/usr/bin/chromium")

@@ -21,15 +21,16 @@ from test_train import RESUMED, best_epoch, rows_of
 
 from hqcnn_lab.analysis.metrics import read_metrics
 from hqcnn_lab.callbacks import StopCheckpoint
-from hqcnn_lab.config import compose
+from hqcnn_lab.config.check import check
+from hqcnn_lab.config.command_line import compose
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.error import ConfigError
-from hqcnn_lab.metrics_file import MetricsFile
 from hqcnn_lab.models import ImageClassifier
-from hqcnn_lab.resume import LOCK, continue_run, find_unfinished, is_live, matching_runs
-from hqcnn_lab.rules import check
-from hqcnn_lab.sweep import digest
-from hqcnn_lab.train import train
+from hqcnn_lab.record.digest import digest
+from hqcnn_lab.record.state import LOCK, is_live
+from hqcnn_lab.run.metrics_file import MetricsFile
+from hqcnn_lab.run.resume import continue_run, find_unfinished, matching_runs
+from hqcnn_lab.run.training import train
 
 SMALL = ["dataset.n_train=60", "dataset.n_test=9", "dataset.batch_size=8", "trainer.max_epochs=2"]
 N_BATCHES = 6  # of an epoch: 54 images

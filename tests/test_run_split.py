@@ -11,13 +11,13 @@ import pytest
 from conftest import TINY, write_kaggle_tree
 from omegaconf import DictConfig
 
-from hqcnn_lab.config import compose
+from hqcnn_lab.config.command_line import compose
 from hqcnn_lab.data import KaggleDataModule
-from hqcnn_lab.data.cache import CacheError
 from hqcnn_lab.data.datamodule import UnusableData
-from hqcnn_lab.data.export import export_dicom
-from hqcnn_lab.data.manifest import manifest_hash
-from hqcnn_lab.train import train
+from hqcnn_lab.data.decode.cache import CacheError
+from hqcnn_lab.data.phantom.write import export_dicom
+from hqcnn_lab.data.split.manifest import manifest_hash
+from hqcnn_lab.run.training import train
 
 
 def config(folder: Path, root: Path, *overrides: str) -> DictConfig:

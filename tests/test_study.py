@@ -15,11 +15,21 @@ from pathlib import Path
 import pytest
 from conftest import TINY_PHANTOM
 
-from hqcnn_lab import rules, study
-from hqcnn_lab.config import CONFIG_DIR, compose
-from hqcnn_lab.jobs import Ended, Job, state_of
-from hqcnn_lab.rules import check
-from hqcnn_lab.sweep import check_sweep, choice_of, choose, commits, make_cells, markdown_table, overrides_of
+from hqcnn_lab import study
+from hqcnn_lab.config import check as rules
+from hqcnn_lab.config.check import check
+from hqcnn_lab.config.command_line import CONFIG_DIR, compose
+from hqcnn_lab.record.state import state_of
+from hqcnn_lab.sweep.declaration import (
+    check_sweep,
+    choice_of,
+    choose,
+    commits,
+    make_cells,
+    markdown_table,
+    overrides_of,
+)
+from hqcnn_lab.sweep.jobs import Ended, Job
 
 # Of the sweep `optimizers`, two arms; the runs are tiny.
 TWO_ARMS = ["~sweep.conditions.shots_8", *(f"~sweep.arms.{arm}" for arm in ("sgd", "adamw", "adabelief", "radam"))]
@@ -180,7 +190,7 @@ def test_a_failure_to_draw_is_a_line_and_loses_no_table(
         raise RuntimeError("no fonts\nat all")
 
     monkeypatch.setattr(study, "run_jobs", plant(lambda lr, s: {"val/accuracy": 0.9}))
-    monkeypatch.setattr("hqcnn_lab.analysis.comparison_figures.study_figures", fail)
+    monkeypatch.setattr("hqcnn_lab.figures.study.study_figures", fail)
     study.main([*TWO_ARMS, "sweep.lr_factors=[1]", "sweep.seeds=[0]"])
     assert "statistics and figures: not all of them written (no fonts at all)\n" in capsys.readouterr().out
     files = {path.name for path in (here / "multirun" / "optimizers_phantom").iterdir() if path.is_file()}

@@ -18,11 +18,11 @@ from conftest import tiny_config
 from PIL import Image
 from wandb_server import KEY, bad_server
 
-from hqcnn_lab.analysis.confusion import confusion_figure
-from hqcnn_lab.config import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose
 from hqcnn_lab.error import ConfigError
-from hqcnn_lab.sweep import digest
-from hqcnn_lab.train import train
+from hqcnn_lab.figures.confusion import confusion_figure
+from hqcnn_lab.record.digest import digest
+from hqcnn_lab.run.training import train
 
 WANDB = str(Path(sys.executable).with_name("wandb"))
 ALWAYS = ("status.json", "config.yaml", "metrics.csv", "summary.json", "predictions.csv", "checkpoints/last.ckpt")
@@ -189,7 +189,7 @@ def test_a_server_that_stalls_later_ends_no_run_late(
 def test_a_broken_mirror_loses_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("hqcnn_lab.tracking._media", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("hqcnn_lab.run.tracking._media", lambda *arguments: 1 / 0)
     train(tiny_config(tmp_path / "run", "logger=wandb", "trainer.max_epochs=1"))
     assert_whole(tmp_path / "run")
     assert "W&B: the test is not mirrored (division by zero)" in capsys.readouterr().out

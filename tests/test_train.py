@@ -20,16 +20,17 @@ from conftest import TINY_PHANTOM, tiny_config
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab import summary
 from hqcnn_lab.build import build
 from hqcnn_lab.callbacks import Convergence, WeightAverage
-from hqcnn_lab.config import CONFIG_DIR, compose
+from hqcnn_lab.config.command_line import CONFIG_DIR, compose
 from hqcnn_lab.data import ImageDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.models.classifier import TrainingDiverged
-from hqcnn_lab.train import main, train
+from hqcnn_lab.run import summary
+from hqcnn_lab.run.training import train
+from hqcnn_lab.train import main
 
 
 def rows_of(run: Path) -> list[dict[str, str]]:
@@ -398,7 +399,7 @@ def command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 
     def call(ends: Callable[[DictConfig], None], *overrides: str) -> Any:
         monkeypatch.setattr(sys, "argv", ["train", *TINY_PHANTOM, "logger=none", *overrides])
-        monkeypatch.setattr("hqcnn_lab.train.train", ends)
+        monkeypatch.setattr("hqcnn_lab.run.training.train", ends)
         with pytest.raises(SystemExit) as end:
             main()
         return end.value.code

@@ -11,11 +11,12 @@ from filelock import FileLock
 from run_folders import set_status, write_run
 from test_study import TWO_ARMS
 
-from hqcnn_lab import multirun, study
-from hqcnn_lab.record import RunRecord
+from hqcnn_lab import study
+from hqcnn_lab.record.run_record import RunRecord
+from hqcnn_lab.record.state import LOCK, sweep_up
+from hqcnn_lab.record.whole_file import whole_file
 from hqcnn_lab.report import write_report
-from hqcnn_lab.resume import LOCK, sweep_up
-from hqcnn_lab.whole_files import whole_file
+from hqcnn_lab.sweep import multirun
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def test_a_sweep_and_a_report_sweep_up_in_their_folders(tmp_path: Path, gone: in
 def test_what_is_continued_is_swept_up_too(
     tmp_path: Path, gone: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from hqcnn_lab import resume
+    from hqcnn_lab.run import resume
 
     config = tiny_config(tmp_path / "new")
     run = write_run(tmp_path / "runs" / "stopped")

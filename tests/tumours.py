@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hqcnn_lab.data import phantom
+from hqcnn_lab.data.phantom import generate as phantom
 
 
 def phantom_tumours(n_images: int, seed: int, size: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,11 +12,11 @@ from hqcnn_lab.analysis.arms import compare_arms, holm, markdown_table
 from hqcnn_lab.analysis.bootstrap import bootstrap_accuracy, bootstrap_difference
 from hqcnn_lab.analysis.paired import sign_flip_p
 from hqcnn_lab.analysis.survival import compare_times, time_to_level
-from hqcnn_lab.plain_files import Unusable, read_table
-from hqcnn_lab.run_folder import RunFolder
+from hqcnn_lab.record.plain_file import Unusable, read_table
+from hqcnn_lab.record.run_folder import RunFolder
 
 Row = Mapping[str, Any]
-"""A run of a study, as `hqcnn_lab.sweep.row_of` makes it; its folder is `run`, under the study's runs directory."""
+"""A run of a study, as `sweep.declaration.row_of` makes it; its folder is `run`, under the study's runs directory."""
 
 NEAR = 0.01  # of accuracy: a learning rate within one point of an arm's best still trains it well
 _EQUAL = 1e-6  # accuracies are float32

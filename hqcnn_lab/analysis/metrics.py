@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hqcnn_lab.plain_files import Unusable, read_table
+from hqcnn_lab.record.plain_file import Unusable, read_table
 
 _MOST_STEPS = 2**53  # all that a float can count
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hqcnn_lab.plain_files import Unusable, parse_json
-from hqcnn_lab.run_folder import flat, usable
+from hqcnn_lab.record.plain_file import Unusable, parse_json
+from hqcnn_lab.record.run_folder import flat, usable
 
 _PATIENCE = 30  # seconds for W&B's reader, which takes one
 
@@ -22,7 +22,7 @@ def read_offline(path: Path) -> dict[str, Any]:
     Use it where the run folder is lost; the folder knows more (predictions, the split, overrides, the error). Takes a
     second a file: W&B's own reader is a program. A file that it cannot read gives a row with `torn`.
     """
-    from hqcnn_lab.analysis.runs import as_mapping, described
+    from hqcnn_lab.analysis.row import as_mapping, described
 
     content = _names_with_values(_inspect(path, "--summary"))
     records = map(_names_with_values, _inspect(path).splitlines())

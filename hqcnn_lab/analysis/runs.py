@@ -9,10 +9,9 @@ from typing import Any
 
 from hqcnn_lab.analysis.metrics import by_epoch, series_in
 from hqcnn_lab.analysis.offline import find_offline, read_offline
-from hqcnn_lab.plain_files import Unusable, read_table
-from hqcnn_lab.run_folder import RunFolder, Status, flat
-
-Row = dict[str, Any]
+from hqcnn_lab.analysis.row import Row, as_mapping, described
+from hqcnn_lab.record.plain_file import Unusable, read_table
+from hqcnn_lab.record.run_folder import RunFolder, Status, flat
 
 # Any one makes a folder a run's: a job that is killed in its first moment leaves no more than its log.
 _MARKS = {"status.json", "summary.json", "environment.json", "output.log"}
@@ -126,39 +125,6 @@ def _read(folder: Path) -> Row:
 
 def _torn(problems: Mapping[str, str]) -> Row:
     return {"torn": list(problems), "problems": [f"{name} {why}" for name, why in problems.items()]}
-
-
-def as_mapping(value: Any) -> Mapping[str, Any]:
-    """`value`, or nothing where a file that was tampered with holds something else."""
-    return value if isinstance(value, dict) else {}
-
-
-def described(config: Mapping[str, Any], overrides: Any, name: str) -> Row:
-    """A run's name, data set, model, optimizer, seed and overrides; `name` is its folder's, where the config is lost.
-
-    The three are called as in `conf/` where the overrides say it, otherwise by class, also where they put another in
-    the place of the choice's: `optim=gvco_lr_only` is told from `gvco` by its overrides alone.
-    """
-    overrides = [str(line) for line in overrides] if isinstance(overrides, list) else None
-    chosen = dict(line.lstrip("+").split("=", 1) for line in overrides or [] if "=" in line)
-
-    def choice(group: str, suffix: str = "") -> str | None:
-        target = as_mapping(config.get(group)).get("_target_")
-        by_class = str(target).rpartition(".")[2].removesuffix(suffix).lower() if target else None
-        kernel = as_mapping(config.get(group)).get("kernel", "quantum")
-        if kernel != "quantum":
-            by_class = f"{by_class}_{'twin' if kernel == 'classical' else kernel}"
-        return by_class if f"{group}._target_" in chosen else chosen.get(group, by_class)
-
-    seed = config.get("seed", chosen.get("seed"))
-    return {
-        "name": str(config.get("name") or name),
-        "dataset": choice("dataset", "DataModule"),
-        "model": choice("model"),
-        "optim": choice("optim"),
-        "seed": int(seed) if re.fullmatch(r"[0-9]{1,20}", str(seed)) else None,
-        "overrides": overrides,
-    }
 
 
 def _code(git: Any) -> Row:

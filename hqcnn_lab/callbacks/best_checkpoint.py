@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from hqcnn_lab.distributed import is_follower
-from hqcnn_lab.whole_files import whole_file
+from hqcnn_lab.record.whole_file import whole_file
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -5,7 +5,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from hqcnn_lab.checkpoint_io import WholeFileIO
+from hqcnn_lab.callbacks.checkpoint_io import WholeFileIO
 
 
 class MetricsFirst(pl.Callback):

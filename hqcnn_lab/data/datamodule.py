@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from hqcnn_lab.data.audit import Audit
 from hqcnn_lab.data.augment import Augment
-from hqcnn_lab.data.layout import CLASSES
-from hqcnn_lab.data.manifest import manifest_hash, manifest_text
-from hqcnn_lab.data.split import Split
+from hqcnn_lab.data.source.layout import CLASSES
+from hqcnn_lab.data.split.audit import Audit
+from hqcnn_lab.data.split.cut import Split
+from hqcnn_lab.data.split.manifest import manifest_hash, manifest_text
 
 Batch = dict[str, torch.Tensor]
 

@@ -9,15 +9,22 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from hqcnn_lab.data.audit import Audit, audit
-from hqcnn_lab.data.cache import CachedImages, File, Reader, decode
 from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
-from hqcnn_lab.data.duplicates import KEPT_CORRELATION, KEPT_HASH_DISTANCE, Twins, find_twins, group_alike, group_twins
-from hqcnn_lab.data.manifest import load_salt, pseudonym, read_manifest, split_from_manifest
-from hqcnn_lab.data.series import OTHER_PAGES, ImageRecord, as_text
-from hqcnn_lab.data.split import Split, cut, kept_together
+from hqcnn_lab.data.decode.cache import CachedImages, File, Reader, decode
+from hqcnn_lab.data.decode.series import OTHER_PAGES, ImageRecord, as_text
+from hqcnn_lab.data.split.audit import Audit, audit
+from hqcnn_lab.data.split.cut import Split, cut, kept_together
+from hqcnn_lab.data.split.duplicates import (
+    KEPT_CORRELATION,
+    KEPT_HASH_DISTANCE,
+    Twins,
+    find_twins,
+    group_alike,
+    group_twins,
+)
+from hqcnn_lab.data.split.manifest import load_salt, pseudonym, read_manifest, split_from_manifest
 from hqcnn_lab.distributed import cores
-from hqcnn_lab.whole_files import whole_file
+from hqcnn_lab.record.whole_file import whole_file
 
 N_LISTED = 20  # files that could not be read
 # Beside the images that they were found in; of another criterion, another name.

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hqcnn_lab.data.rembrandt_layout import find_folders
-from hqcnn_lab.data.series import Decoded, as_text, read_pictures, read_series
+from hqcnn_lab.data.decode.series import Decoded, as_text, read_pictures, read_series
+from hqcnn_lab.data.source.rembrandt_layout import find_folders
 
 
 class Inputs(NamedTuple):

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from hqcnn_lab.data.cache import File, Reader
+from hqcnn_lab.data.decode.cache import File, Reader
+from hqcnn_lab.data.decode.series import ImageRecord, as_text, read_pictures, recipe
 from hqcnn_lab.data.file_datamodule import FileDataModule
-from hqcnn_lab.data.layout import PUBLISHED, find_images
-from hqcnn_lab.data.series import ImageRecord, as_text, read_pictures, recipe
+from hqcnn_lab.data.source.layout import PUBLISHED, find_images
 
 _FILES_A_TASK = 32
 

@@ -4,8 +4,8 @@ import numpy as np
 from xxhash import xxh3_128_hexdigest
 
 from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
-from hqcnn_lab.data.phantom import generate
-from hqcnn_lab.data.split import split_images
+from hqcnn_lab.data.phantom.generate import generate
+from hqcnn_lab.data.split.cut import split_images
 
 # The two sides are drawn from different streams, whatever the split seed.
 _TRAIN_STREAM, _TEST_STREAM = 0, 1

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from hqcnn_lab.data.cache import File, Reader
-from hqcnn_lab.data.clinical import CLASSES, Diagnosis, read_clinical
 from hqcnn_lab.data.datamodule import UnusableData
+from hqcnn_lab.data.decode.cache import File, Reader
+from hqcnn_lab.data.decode.series import ImageRecord, as_text, read_series, recipe
 from hqcnn_lab.data.file_datamodule import FileDataModule
-from hqcnn_lab.data.manifest import pseudonym
-from hqcnn_lab.data.rembrandt_layout import Folder, find_folders, missing_files, read_metadata
-from hqcnn_lab.data.series import ImageRecord, as_text, read_series, recipe
+from hqcnn_lab.data.source.clinical import CLASSES, Diagnosis, read_clinical
+from hqcnn_lab.data.source.rembrandt_layout import Folder, find_folders, missing_files, read_metadata
+from hqcnn_lab.data.split.manifest import pseudonym
 
 
 class RembrandtDataModule(FileDataModule):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.models.intensity import standardized
-from hqcnn_lab.texture import (
+from hqcnn_lab.models.texture import (
     HARALICK_FEATURES,
     OFFSETS,
     adaptive_filter,

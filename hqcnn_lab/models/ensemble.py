@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from hqcnn_lab.build import build_network
+from hqcnn_lab.models.network import build_network
 
 if TYPE_CHECKING:
     from hqcnn_lab.data import ImageDataModule
@@ -43,8 +43,8 @@ class Ensemble(nn.Module):
         A run of another split may have been trained on images that are tested here.
         """
         from hqcnn_lab.data.datamodule import UnusableData
-        from hqcnn_lab.data.manifest import manifest_hash, read_manifest
-        from hqcnn_lab.trained import UnusableRun, load_run
+        from hqcnn_lab.data.split.manifest import manifest_hash, read_manifest
+        from hqcnn_lab.models.trained import UnusableRun, load_run
 
         here, members = manifest_hash(data.manifest_text()), []
         for run in self.runs:

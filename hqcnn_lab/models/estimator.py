@@ -103,7 +103,7 @@ class Estimator(nn.Module):
 
     def fit(self, data: ImageDataModule) -> None:
         """Learn from the training part of `data`."""
-        from hqcnn_lab.data.features import cached_features
+        from hqcnn_lab.data.decode.features import cached_features
 
         train = data.split.train
         features = cached_features(self.describe, data.images[train], self.recipe(), getattr(data, "cache_dir", None))

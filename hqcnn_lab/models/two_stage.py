@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hqcnn_lab.build import build_network
 from hqcnn_lab.models.estimator import Fitted
+from hqcnn_lab.models.network import build_network
 
 if TYPE_CHECKING:
     from hqcnn_lab.data import ImageDataModule
@@ -45,7 +45,7 @@ class TwoStage(nn.Module):
 
     def fit(self, data: ImageDataModule) -> dict[str, float]:
         """Fit stage one; returns the shares it gets right of validation brains, and of pictures it has not seen."""
-        from hqcnn_lab.data.non_brain import HELD_OUT, non_brain_images
+        from hqcnn_lab.data.phantom.non_brain import HELD_OUT, non_brain_images
 
         others = non_brain_images(N_OTHERS, self.image_size, self.seed)
         chosen = np.random.default_rng(self.seed).permutation(data.split.train)[:N_OTHERS]

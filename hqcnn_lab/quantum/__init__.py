@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from hqcnn_lab.quantum.circuit import make_circuit
     from hqcnn_lab.quantum.conv import QuantumConv2d, QuantumPool2d
     from hqcnn_lab.quantum.draw import draw_figure, draw_text
-    from hqcnn_lab.quantum.folded import FoldedModule
+    from hqcnn_lab.quantum.folded_module import FoldedModule
     from hqcnn_lab.quantum.layer import QuantumLayer
     from hqcnn_lab.quantum.noise import Noise
 
 _HOME = {
-    "FoldedModule": "folded",
+    "FoldedModule": "folded_module",
     "Noise": "noise",
     "QuantumConv2d": "conv",
     "QuantumLayer": "layer",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hqcnn_lab.quantum.circuit import Gate
+from hqcnn_lab.quantum.gate import Gate
 
 Layers = list[tuple[Gate, ...]]
 

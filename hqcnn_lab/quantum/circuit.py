@@ -1,34 +1,17 @@
 """A circuit as data: an encoding, gates with weights shared by the batch, a readout. Torch-free.
 
 Engines, drawing and docs all read the same description. Wire 0 is the most significant bit of a basis state's index,
-everywhere. Conventions of the gates: R_P(θ) = exp(−iθP/2); U3(θ, φ, λ) as in OpenQASM, with the phase that makes its
-first entry cos(θ/2); a controlled gate names its control first.
+everywhere.
 """
 
 from dataclasses import dataclass, field
 from itertools import combinations
 
-ONE_WIRE = {"rx": 1, "ry": 1, "rz": 1, "u3": 3, "h": 0, "sdg": 0, "x": 0, "y": 0, "z": 0}
-"""Gates on one wire, and how many angles each takes."""
-
-CONTROLLED = {"cnot": "x", "crx": "rx", "crz": "rz", "cu3": "u3"}
-"""Gates on two wires, (control, target), and the gate that acts on the target where the control is |1⟩."""
+from hqcnn_lab.quantum.ansatz import ANSATZES
+from hqcnn_lab.quantum.gate import Gate
 
 ENCODERS = ("angle_y", "angle_x", "angle_z", "reuploading", "amplitude")
 READOUTS = ("z", "x", "y", "zz", "probabilities")
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One gate, and where its angles come from: the circuit's flat weights, a sample's inputs, or nowhere.
-
-    Angles of a weighted gate are `weights[i]` for i in `weights`, those of a data gate `inputs[i]` for i in `inputs`.
-    """
-
-    name: str
-    wires: tuple[int, ...]
-    weights: tuple[int, ...] = ()
-    inputs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,8 +88,6 @@ def make_circuit(
     "reuploading" is Ry encoding repeated before every layer (Pérez-Salinas et al. 2020): each output is then a Fourier
     series of degree n_layers in every input (Schuld, Sweke, Meyer 2021). `seed` draws the "random" ansatz.
     """
-    from hqcnn_lab.quantum.ansatz import ANSATZES  # which is written in the gates above
-
     kind = ANSATZES[ansatz]
     layers = kind.layers(n_wires, n_layers, seed)
     gates = list(layers[0]) if layers else []

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch.nn.functional as F
 from torch import Tensor
 
-from hqcnn_lab.quantum.limits import check_count
+from hqcnn_lab.quantum.check import check_count
 from hqcnn_lab.quantum.module import CircuitModule
 from hqcnn_lab.quantum.noise import Noise
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.quantum.circuit import Circuit, make_circuit
-from hqcnn_lab.quantum.evolve import states
+from hqcnn_lab.quantum.engine.evolve import states
 from hqcnn_lab.quantum.limits import check_circuit
 from hqcnn_lab.quantum.shots import FOUR_TERMS, NEED_FOUR, TWO_TERMS, separate
 

@@ -5,7 +5,8 @@ from itertools import accumulate, groupby
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from hqcnn_lab.quantum.circuit import CONTROLLED, Circuit, Gate, basis_change
+from hqcnn_lab.quantum.circuit import Circuit, basis_change
+from hqcnn_lab.quantum.gate import CONTROLLED, Gate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

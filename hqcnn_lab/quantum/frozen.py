@@ -11,12 +11,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from hqcnn_lab.quantum.evolve import apply, half_angles, readout_matrix, turn
-from hqcnn_lab.quantum.folded import encoded_states
-from hqcnn_lab.quantum.gates import kron, make_matrices
+from hqcnn_lab.quantum.engine.evolve import apply, half_angles, readout_matrix, turn
+from hqcnn_lab.quantum.engine.folded import encoded_states
+from hqcnn_lab.quantum.engine.gates import kron, make_matrices
+from hqcnn_lab.quantum.engine.plan import DataTurns, Plan, make_plan
 from hqcnn_lab.quantum.limits import MAX_WIRES
 from hqcnn_lab.quantum.module import CircuitModule, normalized
-from hqcnn_lab.quantum.plan import DataTurns, Plan, make_plan
 
 
 def freeze(network: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from hqcnn_lab.quantum.ansatz import ANSATZES
+from hqcnn_lab.quantum.check import check_count
 from hqcnn_lab.quantum.circuit import ENCODERS, READOUTS
 
 if TYPE_CHECKING:
@@ -39,12 +40,6 @@ def bytes_per_sample(n_wires: int, n_layers: int, engine: str = "auto", noise: "
     states = {"torchquantum": 3 * n_wires * n_layers, "folded": 3}.get(engine, 2)
     noisy = noise is not None and not noise.is_readout_only and noise.choose_method(n_wires) == "trajectories"
     return states * 8 * 2**n_wires * (noise.n_trajectories if noisy else 1)
-
-
-def check_count(name: str, value: object, minimum: int = 1) -> None:
-    """Raise ValueError unless `value` is a whole number of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
 
 
 def check_circuit(

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from hqcnn_lab.quantum.circuit import Circuit
-from hqcnn_lab.quantum.evolve import states
+from hqcnn_lab.quantum.engine.evolve import states
 from hqcnn_lab.quantum.module import CircuitModule, normalized
 
 CHUNK = 2**22  # amplitudes differentiated at a time

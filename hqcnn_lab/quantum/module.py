@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.quantum.ansatz import ANSATZES
+from hqcnn_lab.quantum.check import check_count
 from hqcnn_lab.quantum.circuit import Circuit, make_circuit
-from hqcnn_lab.quantum.limits import MAX_WIRES, check_circuit, check_count, choose_engine
+from hqcnn_lab.quantum.engine.transform import transform
+from hqcnn_lab.quantum.limits import MAX_WIRES, check_circuit, choose_engine
 from hqcnn_lab.quantum.noise import Noise, as_noise, trajectory
-from hqcnn_lab.quantum.transform import transform
 
 INITIAL_STD = 0.3  # radians: near the identity, where deep circuits still have gradients
-
-_ENGINE_MODULES = {"torchquantum": "torchquantum_engine"}
 
 # By engine, what of `transform` it goes with; trig with nothing. torchquantum keeps what it makes while it is followed.
 _GOES_WITH = {
@@ -127,7 +126,7 @@ class CircuitModule(nn.Module):
     def _run(self, angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
         if self.noise is None or self.noise.is_zero:
             return self._run_exactly(angles, weights, circuit)
-        from hqcnn_lab.quantum import density
+        from hqcnn_lab.quantum.engine import density
 
         if self.noise.is_readout_only:
             return density.with_readout_error(self._run_exactly(angles, weights, circuit), circuit, self.noise)
@@ -151,7 +150,7 @@ class CircuitModule(nn.Module):
                 angles.sum() + weights.sum()
             )
         engine = self._choose_engine(angles, weights, circuit)
-        module = import_module(f"hqcnn_lab.quantum.{_ENGINE_MODULES.get(engine, engine)}")
+        module = import_module(f"hqcnn_lab.quantum.engine.{engine}")
         return module.expectations(angles, weights, circuit)
 
     def _choose_engine(self, angles: Tensor, weights: Tensor, circuit: Circuit) -> str:

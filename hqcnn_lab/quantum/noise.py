@@ -5,8 +5,9 @@ from dataclasses import dataclass, fields, replace
 from math import sqrt
 from numbers import Real
 
-from hqcnn_lab.quantum.circuit import Circuit, Gate
-from hqcnn_lab.quantum.limits import check_count
+from hqcnn_lab.quantum.check import check_count
+from hqcnn_lab.quantum.circuit import Circuit
+from hqcnn_lab.quantum.gate import Gate
 
 METHODS = ("auto", "density", "trajectories")
 RATES = ("depolarizing", "bit_flip", "phase_flip", "amplitude_damping", "readout_error")

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from hqcnn_lab.analysis.runs import Row
-from hqcnn_lab.plain_files import Unusable, read_mapping
+from hqcnn_lab.analysis.row import Row
+from hqcnn_lab.record.plain_file import Unusable, read_mapping
 from hqcnn_lab.reporting import run_tables, score_tables
 from hqcnn_lab.reporting.curves import LINE_COLOURS, Chart, metrics_of, scored_charts, training_charts
 from hqcnn_lab.reporting.groups import Family, Group, make_families, settings

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hqcnn_lab.analysis.metrics import Series, by_epoch, series_in
-from hqcnn_lab.analysis.panel import COLOURS
+from hqcnn_lab.figures.panel import COLOURS
 from hqcnn_lab.reporting.groups import Group
 from hqcnn_lab.reporting.predictions import Predictions, reliability, roc
 from hqcnn_lab.reporting.problems import Problems

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from hqcnn_lab.analysis.runs import Row
+from hqcnn_lab.analysis.row import Row
 
 # What says where a run was written and who looked on, and nothing of what it computed.
 _SEEDS = {"seed", "dataset.seed", "callbacks.epoch_seed.seed"}

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from hqcnn_lab.analysis.runs import Row
+from hqcnn_lab.analysis.row import Row
+from hqcnn_lab.record.run_folder import RunFolder
 from hqcnn_lab.reporting.groups import Group
 from hqcnn_lab.reporting.predictions import Predictions
 from hqcnn_lab.reporting.wording import count
-from hqcnn_lab.run_folder import RunFolder
 
 N_RUNS = 3  # whose mistakes are shown
 N_IMAGES = 8  # of each
@@ -145,8 +145,8 @@ def _explained(row: Row, test: Predictions, chosen: np.ndarray, data_sets: dict[
         raise FileNotFoundError(checkpoint)
     import torch
 
-    from hqcnn_lab.explain import NoGradient, integrated_gradients
     from hqcnn_lab.models import ImageClassifier
+    from hqcnn_lab.models.explain import NoGradient, integrated_gradients
 
     data = _data_of(folder, data_sets)
     at = data.split.test[chosen]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import rankdata
 
-from hqcnn_lab.plain_files import Unusable, read_table
+from hqcnn_lab.record.plain_file import Unusable, read_table
 
 N_BINS = 10  # of confidence, of equal width
 

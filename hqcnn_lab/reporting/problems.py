@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hqcnn_lab.analysis.runs import Row
+from hqcnn_lab.analysis.row import Row
 
 
 class Problems:

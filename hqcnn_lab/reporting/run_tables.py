@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hqcnn_lab.analysis.runs import Row
+from hqcnn_lab.analysis.row import Row
 from hqcnn_lab.reporting.groups import Family, Group, differences
 from hqcnn_lab.reporting.problems import Problems
 from hqcnn_lab.reporting.score_tables import Table

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hqcnn_lab.analysis.runs import Row
+from hqcnn_lab.analysis.row import Row
 from hqcnn_lab.reporting.groups import Group
 from hqcnn_lab.reporting.scores import Spread
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hqcnn_lab.analysis.interval import wilson_interval
-from hqcnn_lab.analysis.neighbour import nearest_neighbour_right
+from hqcnn_lab.data.split.neighbour import nearest_neighbour_right
 
 
 @given(st.integers(0, 2**31))
@@ -25,7 +25,7 @@ def test_nearest_neighbour_is_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch
     rng = np.random.default_rng(0)
     known = rng.random((95, 8, 8)), rng.integers(0, 3, 95), np.arange(50), np.arange(50, 95)
     whole = nearest_neighbour_right(*known, side=4)
-    monkeypatch.setattr("hqcnn_lab.analysis.neighbour._BLOCK", 7)
+    monkeypatch.setattr("hqcnn_lab.data.split.neighbour._BLOCK", 7)
     np.testing.assert_array_equal(nearest_neighbour_right(*known, side=4), whole)
 
 

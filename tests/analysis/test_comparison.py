@@ -21,7 +21,7 @@ from hqcnn_lab.analysis.comparison import (
     study_statistics,
     times_to_level,
 )
-from hqcnn_lab.analysis.comparison_figures import study_figures
+from hqcnn_lab.figures.study import study_figures
 
 LEVEL = "convergence/epochs_to_95"
 

@@ -11,9 +11,9 @@ from conftest import tiny_config
 from matplotlib.axes import Axes
 from PIL import Image
 
-from hqcnn_lab.analysis import run_figures as module
-from hqcnn_lab.analysis.run_figures import run_figures
-from hqcnn_lab.train import train
+from hqcnn_lab.figures import run as module
+from hqcnn_lab.figures.run import run_figures
+from hqcnn_lab.run.training import train
 
 
 def write_metrics(folder: Path, *rows: dict[str, float]) -> Path:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from run_folders import set_status, write_run
 
 from hqcnn_lab.analysis import load_runs
-from hqcnn_lab.train import train
+from hqcnn_lab.run.training import train
 
 FILES = ("status.json", "config.yaml", "summary.json", "environment.json", "metrics.csv")
 

@@ -30,11 +30,11 @@ from hqcnn_lab.callbacks import (
     StopCheckpoint,
     WeightAverage,
 )
-from hqcnn_lab.checkpoint_io import WholeFileIO
-from hqcnn_lab.config import compose
+from hqcnn_lab.callbacks.checkpoint_io import WholeFileIO
+from hqcnn_lab.config.command_line import compose
 from hqcnn_lab.optim import GVCO, QNG, parameter_groups
 from hqcnn_lab.quantum import QuantumLayer
-from hqcnn_lab.train import train
+from hqcnn_lab.run.training import train
 
 
 class Hybrid(pl.LightningModule):

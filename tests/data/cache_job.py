@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hqcnn_lab.data.cache import File, decode
-from hqcnn_lab.data.series import Decoded, ImageRecord
+from hqcnn_lab.data.decode.cache import File, decode
+from hqcnn_lab.data.decode.series import Decoded, ImageRecord
 
 SIZE = 8
 

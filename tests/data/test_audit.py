@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hqcnn_lab.data.audit import Audit, audit, describe, leak_note
-from hqcnn_lab.data.duplicates import Twins, find_twins, group_alike, group_twins, has_twin
-from hqcnn_lab.data.layout import CLASSES, PUBLISHED, find_images
-from hqcnn_lab.data.reading import read_image
-from hqcnn_lab.data.split import Split, cut
+from hqcnn_lab.data.decode.reading import read_image
+from hqcnn_lab.data.source.layout import CLASSES, PUBLISHED, find_images
+from hqcnn_lab.data.split.audit import Audit, audit, describe, leak_note
+from hqcnn_lab.data.split.cut import Split, cut
+from hqcnn_lab.data.split.duplicates import Twins, find_twins, group_alike, group_twins, has_twin
 
 N = 20
 

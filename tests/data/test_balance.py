@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hqcnn_lab.data import KaggleDataModule
 from hqcnn_lab.data.datamodule import BalancedShuffle
-from hqcnn_lab.data.layout import CLASSES
+from hqcnn_lab.data.source.layout import CLASSES
 
 
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=5), seed=st.integers(0, 9), epoch=st.integers(0, 9))

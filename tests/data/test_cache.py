@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from cache_job import SIZE, list_tasks, read, write_files
 
-from hqcnn_lab.data import cache
-from hqcnn_lab.data.cache import CachedImages, CacheError, decode
+from hqcnn_lab.data.decode import cache
+from hqcnn_lab.data.decode.cache import CachedImages, CacheError, decode
 
 
 def build(tmp_path: Path, workers: int = 1, **changed: object) -> CachedImages:

@@ -12,14 +12,14 @@ import cache_job
 import pytest
 from cache_job import SIZE, list_tasks, read, write_files
 
-from hqcnn_lab.data.cache import decode
+from hqcnn_lab.data.decode.cache import decode
 
 # As a user writes it: with no `if __name__ == "__main__":`.
 SCRIPT = """
 import sys
 from pathlib import Path
 from cache_job import SIZE, list_tasks, read
-from hqcnn_lab.data import cache
+from hqcnn_lab.data.decode import cache
 
 cache.MANY_FILES = 1  # so that processes decode
 root, cache_dir, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

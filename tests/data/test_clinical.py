@@ -10,7 +10,7 @@ from conftest import SHARED
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hqcnn_lab.data.clinical import CLASSES, Diagnosis, read_clinical
+from hqcnn_lab.data.source.clinical import CLASSES, Diagnosis, read_clinical
 
 
 def table(folder: Path, text: str | bytes) -> Path:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from hqcnn_lab.data import KaggleDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import EpochShuffle, UnusableData
+from hqcnn_lab.data.decode.reading import fit, read_image
 from hqcnn_lab.data.file_datamodule import _stored
-from hqcnn_lab.data.layout import CLASSES, PUBLISHED, find_images
-from hqcnn_lab.data.reading import fit, read_image
+from hqcnn_lab.data.source.layout import CLASSES, PUBLISHED, find_images
 
 
 def kaggle(root: Path, tmp_path: Path, **options: object) -> KaggleDataModule:

@@ -29,10 +29,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from hqcnn_lab.data import dicom, dicom_elements, dicom_streams, dicom_walk
-from hqcnn_lab.data.dicom import LeftOut, read_dicom
-from hqcnn_lab.data.dicom_elements import is_dicom
-from hqcnn_lab.data.reading import UnreadableImage
+from hqcnn_lab.data.decode import dicom, dicom_elements, dicom_streams, dicom_walk
+from hqcnn_lab.data.decode.dicom import LeftOut, read_dicom
+from hqcnn_lab.data.decode.dicom_elements import is_dicom
+from hqcnn_lab.data.decode.reading import UnreadableImage
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 needs_codecs = pytest.mark.skipif(not find_spec("imagecodecs"), reason="the extra `jpeg` is not installed")

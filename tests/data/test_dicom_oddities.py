@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from plain_words import is_plain
 from pydicom.pixels import pixel_array
 
-from hqcnn_lab.data.dicom import DicomImage, read_dicom
-from hqcnn_lab.data.dicom_elements import _quiet, is_dicom
-from hqcnn_lab.data.reading import UnreadableImage
+from hqcnn_lab.data.decode.dicom import DicomImage, read_dicom
+from hqcnn_lab.data.decode.dicom_elements import _quiet, is_dicom
+from hqcnn_lab.data.decode.reading import UnreadableImage
 
 PIXELS = np.arange(6 * 8, dtype=np.uint16).reshape(6, 8) * 50
 LONG = (b"OB", b"OD", b"OF", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT")

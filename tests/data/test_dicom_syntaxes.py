@@ -26,9 +26,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from hqcnn_lab.data.dicom import read_dicom
-from hqcnn_lab.data.dicom_pixels import ENCAPSULATED
-from hqcnn_lab.data.reading import UnreadableImage
+from hqcnn_lab.data.decode.dicom import read_dicom
+from hqcnn_lab.data.decode.dicom_pixels import ENCAPSULATED
+from hqcnn_lab.data.decode.reading import UnreadableImage
 
 needs_codecs = pytest.mark.skipif(not find_spec("imagecodecs"), reason="the extra `jpeg` is not installed")
 PLAIN = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]

@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from conftest import write_kaggle_tree
 
-from hqcnn_lab.data import download
-from hqcnn_lab.data.download import DownloadError, fetch_kaggle, fetch_rembrandt
-from hqcnn_lab.data.rembrandt_layout import find_folders
+from hqcnn_lab.data.source import download
+from hqcnn_lab.data.source.download import DownloadError, fetch_kaggle, fetch_rembrandt
+from hqcnn_lab.data.source.rembrandt_layout import find_folders
 
 A, B, C = (f"1.3.6.1.4.1.14519.5.2.1.{i}" for i in (11, 22, 33))
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hqcnn_lab.data.duplicates import Twins, count_pairs, find_twins, group_alike, group_twins, has_twin
+from hqcnn_lab.data.split.duplicates import Twins, count_pairs, find_twins, group_alike, group_twins, has_twin
 
 
 def _heads(n: int, seed: int) -> np.ndarray:
@@ -97,7 +97,7 @@ def test_what_another_filter_takes_for_copies_is_kept_together() -> None:
 
 @pytest.mark.parametrize("block", [7, 4096])
 def test_images_alike_are_those_that_correlate(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hqcnn_lab.data.duplicates._BLOCK", block)
+    monkeypatch.setattr("hqcnn_lab.data.split.duplicates._BLOCK", block)
     bars = 0.1 * np.random.default_rng(0).random((2, 8, 8)).repeat(8, 1).repeat(8, 2)  # alike but for their hashes
     bars[:, 16:48] += 0.9
     images = np.concatenate([_drifting(1, 1.5), bars, np.zeros((2, 64, 64)), np.ones((1, 64, 64))]).astype(np.float32)
@@ -142,8 +142,8 @@ def test_many_identical_images_cost_nothing() -> None:
 def test_blocks_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.concatenate([_heads(20, 4), _heads(20, 4) * np.float16(0.9), _heads(20, 4) * np.float16(0.8)])
     whole = find_twins(images, np.arange(60))
-    monkeypatch.setattr("hqcnn_lab.data.duplicates._BLOCK", 7)
-    monkeypatch.setattr("hqcnn_lab.data.duplicates._CORRELATED", 3)
+    monkeypatch.setattr("hqcnn_lab.data.split.duplicates._BLOCK", 7)
+    monkeypatch.setattr("hqcnn_lab.data.split.duplicates._CORRELATED", 3)
     np.testing.assert_array_equal(find_twins(images, np.arange(60)).near, whole.near)
     assert len(whole.near) >= 60
 

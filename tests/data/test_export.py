@@ -11,12 +11,13 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from hqcnn_lab.data import clinical, export
-from hqcnn_lab.data.clinical import read_clinical
-from hqcnn_lab.data.export import export_dicom, export_kaggle
-from hqcnn_lab.data.layout import CLASSES, find_images
-from hqcnn_lab.data.reading import read_image
-from hqcnn_lab.data.rembrandt_layout import find_folders, missing_files, read_metadata
+from hqcnn_lab.data.decode.reading import read_image
+from hqcnn_lab.data.phantom import write as export
+from hqcnn_lab.data.phantom.write import export_dicom, export_kaggle
+from hqcnn_lab.data.source import clinical
+from hqcnn_lab.data.source.clinical import read_clinical
+from hqcnn_lab.data.source.layout import CLASSES, find_images
+from hqcnn_lab.data.source.rembrandt_layout import find_folders, missing_files, read_metadata
 
 N_PATIENTS, N_SLICES, N_SERIES, SIZE = 13, 7, 3, 48
 

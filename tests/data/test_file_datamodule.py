@@ -12,11 +12,11 @@ from dicom_files import as_file, mr_slice
 from PIL import Image
 
 from hqcnn_lab.data import KaggleDataModule, file_datamodule
-from hqcnn_lab.data.cache import decode
 from hqcnn_lab.data.datamodule import UnusableData
-from hqcnn_lab.data.duplicates import has_twin
-from hqcnn_lab.data.manifest import manifest_hash
-from hqcnn_lab.data.split import SPLITS
+from hqcnn_lab.data.decode.cache import decode
+from hqcnn_lab.data.split.cut import SPLITS
+from hqcnn_lab.data.split.duplicates import has_twin
+from hqcnn_lab.data.split.manifest import manifest_hash
 
 
 def kaggle(root: Path, tmp_path: Path, **options: object) -> KaggleDataModule:

@@ -27,7 +27,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from hqcnn_lab.data.series import read_picture, read_series
+from hqcnn_lab.data.decode.series import read_picture, read_series
 
 N_FILES = int(os.environ.get("HQCNN_FUZZ", "200"))
 SECONDS, GIB = 5, 2**30

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from garbled_files import garblings
 
-from hqcnn_lab.data.clinical import Diagnosis, read_clinical
-from hqcnn_lab.data.download import DownloadError, _read_manifest
-from hqcnn_lab.data.manifest import Row, read_manifest
-from hqcnn_lab.data.rembrandt_layout import read_metadata
+from hqcnn_lab.data.source.clinical import Diagnosis, read_clinical
+from hqcnn_lab.data.source.download import DownloadError, _read_manifest
+from hqcnn_lab.data.source.rembrandt_layout import read_metadata
+from hqcnn_lab.data.split.manifest import Row, read_manifest
 
 SECRET = "HF17"
 UID = "1.3.6.1.4.1.14519"

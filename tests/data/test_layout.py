@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import write_kaggle_tree
 
-from hqcnn_lab.data.layout import HALVES, find_images
-from hqcnn_lab.data.rembrandt_layout import find_folders
+from hqcnn_lab.data.source.layout import HALVES, find_images
+from hqcnn_lab.data.source.rembrandt_layout import find_folders
 
 WANTED = "it should hold Training/ and Testing/, each with glioma/, meningioma/, notumor/ and pituitary/"
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hqcnn_lab.data.manifest import (
+from hqcnn_lab.data.split.cut import Split
+from hqcnn_lab.data.split.manifest import (
     Row,
     load_salt,
     manifest_hash,
@@ -21,7 +22,6 @@ from hqcnn_lab.data.manifest import (
     read_manifest,
     split_from_manifest,
 )
-from hqcnn_lab.data.split import Split
 
 CLASSES = ("glioma", "meningioma")
 HEADER = "file,frame,content,split,label,group\n"
@@ -195,5 +195,5 @@ def test_processes_that_start_together_share_a_salt(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_loaded() -> None:
-    code = "import sys, hqcnn_lab.data.manifest; sys.exit('torch' in sys.modules)"
+    code = "import sys, hqcnn_lab.data.split.manifest; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,7 +16,7 @@ from plain_words import is_plain
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from test_dicom_oddities import ITEM_END, NESTED, REFERENCES, SEQUENCE_END, SHARED, UNDEFINED, element, file, item, meta
 
-from hqcnn_lab.data.series import read_picture, read_series
+from hqcnn_lab.data.decode.series import read_picture, read_series
 
 GIB = 2**30
 MANY = 10**6

@@ -7,8 +7,8 @@ from torch.nn import functional
 
 from hqcnn_lab.data import PhantomDataModule
 from hqcnn_lab.data.datamodule import UnusableData
-from hqcnn_lab.data.layout import CLASSES
-from hqcnn_lab.data.phantom import generate
+from hqcnn_lab.data.phantom.generate import generate
+from hqcnn_lab.data.source.layout import CLASSES
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from conftest import SHARED
 from PIL import Image, ImageOps
 from plain_words import is_plain
 
-from hqcnn_lab.data.reading import UnreadableImage, decode, read_image
+from hqcnn_lab.data.decode.reading import UnreadableImage, decode, read_image
 
 RAMP = np.tile(np.arange(64, dtype=np.float32) * 4, (64, 1))  # 0 … 252 from left to right
 SCALED = RAMP / RAMP.max()

@@ -11,10 +11,10 @@ import pydicom
 import pytest
 
 from hqcnn_lab.data import RembrandtDataModule
-from hqcnn_lab.data.clinical import CLASSES
 from hqcnn_lab.data.datamodule import UnusableData
-from hqcnn_lab.data.export import export_dicom
-from hqcnn_lab.data.manifest import manifest_hash
+from hqcnn_lab.data.phantom.write import export_dicom
+from hqcnn_lab.data.source.clinical import CLASSES
+from hqcnn_lab.data.split.manifest import manifest_hash
 
 N_PATIENTS, N_SLICES = 24, 3
 SKIPPED_REASON = "bytes of pixel data"

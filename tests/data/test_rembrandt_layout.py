@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hqcnn_lab.data import rembrandt_layout
-from hqcnn_lab.data.rembrandt_layout import Folder, Series, find_folders, missing_files, read_metadata
+from hqcnn_lab.data.source import rembrandt_layout
+from hqcnn_lab.data.source.rembrandt_layout import Folder, Series, find_folders, missing_files, read_metadata
 
 DESCRIPTIVE = "REMBRANDT/P-0001/06-21-2005-11987/4.000000-85223"
 CLASSIC = "REMBRANDT/P-0001/1.2.3.4/1.2.3.4.5"

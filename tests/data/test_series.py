@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from pydicom.uid import ImplicitVRLittleEndian
 
-from hqcnn_lab.data import reading, series
-from hqcnn_lab.data.dicom import read_dicom
+from hqcnn_lab.data.decode import reading, series
+from hqcnn_lab.data.decode.dicom import read_dicom
+from hqcnn_lab.data.decode.reading import read_image
+from hqcnn_lab.data.decode.series import Decoded, read_picture, read_pictures, read_series
 from hqcnn_lab.data.inputs import read_inputs
-from hqcnn_lab.data.reading import read_image
-from hqcnn_lab.data.series import Decoded, read_picture, read_pictures, read_series
 
 
 def write(root: Path, name: str, content: bytes) -> str:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hqcnn_lab.data.layout import find_images
-from hqcnn_lab.data.reading import read_image
-from hqcnn_lab.data.shortcuts import shortcut_accuracy
+from hqcnn_lab.data.decode.reading import read_image
+from hqcnn_lab.data.source.layout import find_images
+from hqcnn_lab.data.split.shortcuts import shortcut_accuracy
 
 
 def _blank(n: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hqcnn_lab.data.split import SPLITS, Split, cut, folds, split_images, stratified
+from hqcnn_lab.data.split.cut import SPLITS, Split, cut, folds, split_images, stratified
 
 CLASSES = ("a", "b", "c", "d")
 SEEDS = st.integers(0, 2**31)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from hqcnn_lab.explain import integrated_gradients
 from hqcnn_lab.models import vgg16
 from hqcnn_lab.models.alexnet import AlexNet
 from hqcnn_lab.models.ann import ANN
+from hqcnn_lab.models.explain import integrated_gradients
 from hqcnn_lab.models.intensity import standardized
 from hqcnn_lab.models.resnet import ResNet
 from hqcnn_lab.models.simple_cnn import SimpleCNN

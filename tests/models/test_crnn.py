@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hqcnn_lab.explain import NoGradient, integrated_gradients
 from hqcnn_lab.models.crnn import CRNN
+from hqcnn_lab.models.explain import NoGradient, integrated_gradients
 
 
 def network(n_classes: int = 4, image_size: int = 32, **options: object) -> CRNN:

@@ -10,12 +10,12 @@ from conftest import TINY, tiny_config
 from torch import Tensor, nn
 
 from hqcnn_lab.build import BuildError
-from hqcnn_lab.config import compose
+from hqcnn_lab.config.command_line import compose
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.models.ensemble import Ensemble
+from hqcnn_lab.models.trained import load_run
 from hqcnn_lab.models.two_stage import TwoStage
-from hqcnn_lab.train import train
-from hqcnn_lab.trained import load_run
+from hqcnn_lab.run.training import train
 
 
 class Says(nn.Module):

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from hqcnn_lab.config import compose
-from hqcnn_lab.data.features import cached_features
+from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.data.decode.features import cached_features
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.models.cnn_features import CLASSIFIERS, CNNFeatures
 from hqcnn_lab.models.estimator import Estimator, Fitted, averaged
@@ -22,7 +22,7 @@ from hqcnn_lab.models.hog_svm import HOGSVM
 from hqcnn_lab.models.knn import KNN
 from hqcnn_lab.models.linear import Linear
 from hqcnn_lab.models.simple_cnn import SimpleCNN
-from hqcnn_lab.train import train
+from hqcnn_lab.run.training import train
 
 
 def small_data(n_classes: int = 3, n: int = 60, side: int = 32) -> SimpleNamespace:

@@ -5,7 +5,8 @@ import pytest
 import state_vector
 
 from hqcnn_lab.quantum.ansatz import ANSATZES
-from hqcnn_lab.quantum.circuit import CONTROLLED, ENCODERS, ONE_WIRE, READOUTS, Gate, make_circuit
+from hqcnn_lab.quantum.circuit import ENCODERS, READOUTS, make_circuit
+from hqcnn_lab.quantum.gate import CONTROLLED, ONE_WIRE, Gate
 
 ROWS = {"real_amplitudes": 1, "efficient_su2": 1}  # beside one a layer
 PER_WIRE = {

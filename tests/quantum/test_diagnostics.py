@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from hqcnn_lab import diagnose
-from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer, diagnostics, statevector
+from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer, diagnostics
 from hqcnn_lab.quantum.ansatz import ANSATZES
 from hqcnn_lab.quantum.circuit import make_circuit
 from hqcnn_lab.quantum.diagnostics import (
@@ -27,6 +27,7 @@ from hqcnn_lab.quantum.diagnostics import (
     plot_gradient_variance,
     two_design_variance,
 )
+from hqcnn_lab.quantum.engine import statevector
 
 torch.set_num_threads(1)
 

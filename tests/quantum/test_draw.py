@@ -9,8 +9,9 @@ import pytest
 from matplotlib.patches import Circle, Rectangle
 
 from hqcnn_lab.quantum.ansatz import ANSATZES
-from hqcnn_lab.quantum.circuit import CONTROLLED, ENCODERS, READOUTS, Circuit, Gate, make_circuit
+from hqcnn_lab.quantum.circuit import ENCODERS, READOUTS, Circuit, make_circuit
 from hqcnn_lab.quantum.draw import draw_figure, draw_text
+from hqcnn_lab.quantum.gate import CONTROLLED, Gate
 
 
 def of_gates(*gates: Gate, n_wires: int = 3, measured: tuple[int, ...] | None = None, n_weights: int = 8) -> Circuit:

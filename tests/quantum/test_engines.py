@@ -11,18 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hqcnn_lab.quantum import evolve, folded, gates, limits, statevector, torchquantum_engine, trig
+from hqcnn_lab.quantum import limits
 from hqcnn_lab.quantum.ansatz import ANSATZES
-from hqcnn_lab.quantum.circuit import (
-    CONTROLLED,
-    ENCODERS,
-    ONE_WIRE,
-    READOUTS,
-    Circuit,
-    Gate,
-    basis_change,
-    make_circuit,
-)
+from hqcnn_lab.quantum.circuit import ENCODERS, READOUTS, Circuit, basis_change, make_circuit
+from hqcnn_lab.quantum.engine import evolve, folded, gates, statevector, trig
+from hqcnn_lab.quantum.engine import torchquantum as torchquantum_engine
+from hqcnn_lab.quantum.gate import CONTROLLED, ONE_WIRE, Gate
 
 ENGINES = {"folded": folded, "trig": trig, "statevector": statevector, "torchquantum": torchquantum_engine}
 OURS = ["folded", "trig", "statevector"]

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hqcnn_lab.quantum import torchquantum_engine
+from hqcnn_lab.quantum.engine import torchquantum as torchquantum_engine
 
 
 def run(code: str, *flags: str, path: str = "") -> None:
@@ -87,7 +87,7 @@ assert all(importlib.util.find_spec(name) is None for name in absent)
 )
 def test_touching_a_placeholder_names_the_missing_package():
     run("""
-from hqcnn_lab.quantum.torchquantum_engine import torchquantum
+from hqcnn_lab.quantum.engine.torchquantum import torchquantum
 tq = torchquantum()
 def message(touch):
     try:
@@ -134,7 +134,7 @@ def test_other_peoples_imports_get_no_placeholder(tmp_path):
     )
     run(
         """
-from hqcnn_lab.quantum.torchquantum_engine import torchquantum
+from hqcnn_lab.quantum.engine.torchquantum import torchquantum
 import sys
 torchquantum()
 assert "pathos" in sys.modules, "torchquantum did not import it: this test shows nothing"

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from hqcnn_lab.quantum import QuantumLayer, make_circuit, statevector, torchquantum_engine
+from hqcnn_lab.quantum import QuantumLayer, make_circuit
+from hqcnn_lab.quantum.engine import statevector
+from hqcnn_lab.quantum.engine import torchquantum as torchquantum_engine
 
 
 @pytest.mark.parametrize(("n_wires", "batch"), [(11, 3), (13, 2), (14, 1)])

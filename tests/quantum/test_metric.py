@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer
 from hqcnn_lab.quantum.ansatz import ANSATZES
-from hqcnn_lab.quantum.circuit import ENCODERS, Circuit, Gate, make_circuit
+from hqcnn_lab.quantum.circuit import ENCODERS, Circuit, make_circuit
+from hqcnn_lab.quantum.gate import Gate
 from hqcnn_lab.quantum.metric import fubini_study, layer_metric
 
 

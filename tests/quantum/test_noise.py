@@ -15,9 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hqcnn_lab.quantum import density
 from hqcnn_lab.quantum.ansatz import ANSATZES
-from hqcnn_lab.quantum.circuit import CONTROLLED, ENCODERS, ONE_WIRE, Circuit, Gate, make_circuit
+from hqcnn_lab.quantum.circuit import ENCODERS, Circuit, make_circuit
+from hqcnn_lab.quantum.engine import density
+from hqcnn_lab.quantum.gate import CONTROLLED, ONE_WIRE, Gate
 from hqcnn_lab.quantum.noise import MAX_DENSITY_WIRES, RATES, Noise, trajectory
 
 ALL = Noise(0.07, 0.05, 0.11, 0.13, 0.04)

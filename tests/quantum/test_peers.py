@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from hqcnn_lab.quantum import folded, statevector, trig
 from hqcnn_lab.quantum.ansatz import ANSATZES
 from hqcnn_lab.quantum.circuit import READOUTS, Circuit, make_circuit
+from hqcnn_lab.quantum.engine import folded, statevector, trig
 
 qml = pytest.importorskip("pennylane")
 

@@ -5,9 +5,11 @@ import math
 import pytest
 import torch
 
-from hqcnn_lab.quantum import density, shots
+from hqcnn_lab.quantum import shots
 from hqcnn_lab.quantum.ansatz import ANSATZES
-from hqcnn_lab.quantum.circuit import Circuit, Gate, make_circuit
+from hqcnn_lab.quantum.circuit import Circuit, make_circuit
+from hqcnn_lab.quantum.engine import density
+from hqcnn_lab.quantum.gate import Gate
 from hqcnn_lab.quantum.noise import Noise
 from hqcnn_lab.quantum.shots import parameter_shift, sample, separate
 

@@ -9,9 +9,11 @@ import pytest
 import state_vector
 import torch
 
-from hqcnn_lab.quantum import FoldedModule, limits, torchquantum_engine
-from hqcnn_lab.quantum.circuit import CONTROLLED, ONE_WIRE, Gate, make_circuit
-from hqcnn_lab.quantum.torchquantum_engine import torchquantum
+from hqcnn_lab.quantum import FoldedModule, limits
+from hqcnn_lab.quantum.circuit import make_circuit
+from hqcnn_lab.quantum.engine import torchquantum as torchquantum_engine
+from hqcnn_lab.quantum.engine.torchquantum import torchquantum
+from hqcnn_lab.quantum.gate import CONTROLLED, ONE_WIRE, Gate
 
 
 @pytest.mark.parametrize("per_sample", [False, True])
@@ -42,7 +44,8 @@ def in_double_precision(code: str) -> None:
     start = """
         import sys, torch
         from importlib.util import find_spec, module_from_spec, spec_from_file_location
-        from hqcnn_lab.quantum import statevector, torchquantum_engine
+        from hqcnn_lab.quantum.engine import statevector
+        from hqcnn_lab.quantum.engine import torchquantum as torchquantum_engine
         from hqcnn_lab.quantum.ansatz import ANSATZES
         from hqcnn_lab.quantum.circuit import ENCODERS, READOUTS, make_circuit
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
-from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer, density, evolve, gates, trig
+from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer
+from hqcnn_lab.quantum.engine import density, evolve, gates, trig
 
 X = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

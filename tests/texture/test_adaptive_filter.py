@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import wiener
 
-from hqcnn_lab.texture import adaptive_filter
+from hqcnn_lab.models.texture import adaptive_filter
 
 
 def textured(seed: int, height: int, width: int) -> np.ndarray:

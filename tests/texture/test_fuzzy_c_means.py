@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from hqcnn_lab.texture import enhanced_fuzzy_c_means
+from hqcnn_lab.models.texture import enhanced_fuzzy_c_means
 
 
 def pixelwise(image: np.ndarray, n_clusters: int, fuzziness: float, n_iterations: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,1 @@
+"""What a command line and conf/ say: composed, and refused in one line where it is wrong."""

@@ -1,0 +1,1 @@
+"""Which images train and which test: cut without leaks, and looked over."""

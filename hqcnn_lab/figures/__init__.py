@@ -1,0 +1,1 @@
+"""All that matplotlib draws, from plain numbers."""

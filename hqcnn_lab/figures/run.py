@@ -1,0 +1,104 @@
+"""Pictures of one run, from its folder."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hqcnn_lab.analysis.metrics import Series, read_metrics
+from hqcnn_lab.figures.panel import COLOURS, add_legend, dots_of, label_axes, stack, use_log_scale
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GROUPS = {"quantum": COLOURS[0], "classical": COLOURS[1], "all": COLOURS[6]}
+
+
+def run_figures(folder: str | Path) -> dict[str, "Figure"]:
+    """A run's own pictures, by name: `convergence`, `gradient_variance`, `controls`, and under GVCO `noise_signal`.
+
+    One whose metrics were not logged is left out. `figures` draws several runs side by side. Errors as in
+    `read_metrics`.
+    """
+    metrics = read_metrics(folder)
+    drawn = {
+        "convergence": _convergence(metrics) if "train/loss" in metrics else None,
+        "gradient_variance": _gradient_variance(metrics),
+        "controls": _controls(metrics),
+        "noise_signal": _noise_signal(metrics),
+    }
+    return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def _convergence(metrics: dict[str, Series]) -> "Figure | None":
+    epoch = dict(zip(*metrics["epoch"], strict=True)) if "epoch" in metrics else {}
+
+    def by_epoch(name: str) -> Series | None:
+        if name not in metrics:
+            return None
+        steps, values = metrics[name]
+        return np.array([epoch.get(step, np.nan) + 1 for step in steps]), values
+
+    panels = {
+        label: {part: by_epoch(f"{key}/{metric}") for part, key in (("training", "train"), ("validation", "val"))}
+        for label, metric in (("accuracy (%)", "accuracy"), ("loss", "loss"))
+    }
+    colours = {"training": COLOURS[1], "validation": COLOURS[0]}
+    return _line_panels(panels, colours, "epoch")
+
+
+def _gradient_variance(metrics: dict[str, Series]) -> "Figure | None":
+    lines = {group: metrics.get(f"grad/{group}/variance") for group in GROUPS}
+    return _line_panels({"gradient variance": lines}, GROUPS, "optimizer step", log=True)
+
+
+def _controls(metrics: dict[str, Series]) -> "Figure | None":
+    momenta = {group: metrics.get(f"momentum/{group}", metrics.get(f"gvco/{group}/momentum")) for group in GROUPS}
+    panels = {
+        "learning-rate scale γ": {group: metrics.get(f"gvco/{group}/lr_scale") for group in GROUPS},
+        "momentum β": momenta,
+        "learning rate": {group: metrics.get(f"lr/{group}") for group in GROUPS},
+        "effective learning rate": {group: metrics.get(f"effective_lr/{group}") for group in GROUPS},
+    }
+    return _line_panels(panels, GROUPS, "optimizer step")
+
+
+def _noise_signal(metrics: dict[str, Series]) -> "Figure | None":
+    panels = {
+        f"{group} gradients": {
+            "noise power N": metrics.get(f"gvco/{group}/noise"),
+            "signal power S": metrics.get(f"gvco/{group}/signal"),
+        }
+        for group in GROUPS
+    }
+    colours = {"noise power N": COLOURS[5], "signal power S": COLOURS[2]}
+    return _line_panels(panels, colours, "optimizer step", log=True, note="no line where S ≤ 0")
+
+
+def _line_panels(
+    panels: Mapping[str, Mapping[str, Series | None]],
+    colours: Mapping[str, str],
+    xlabel: str,
+    log: bool = False,
+    note: str = "",
+) -> "Figure | None":
+    """Panels one above another, those without a line left out; None if that leaves none."""
+    filled = {label: {name: line for name, line in lines.items() if line} for label, lines in panels.items()}
+    filled = {label: lines for label, lines in filled.items() if lines}
+    if not filled:
+        return None
+    figure, columns = stack(len(filled))
+    for axes, (label, lines) in zip(columns, filled.items(), strict=True):
+        drawn: list[np.ndarray] = []
+        for name, (x, values) in lines.items():
+            shown = np.where(values > 0, values, np.nan) if log else values
+            hides = any(np.array_equal(shown, other, equal_nan=True) for other in drawn)
+            dashes = (0, (5, 5)) if hides else "-"  # of two lines that coincide both are seen
+            axes.plot(x, shown, lw=1.5, ls=dashes, color=colours[name], label=name, **dots_of(shown))
+            drawn.append(shown)
+        if log:
+            use_log_scale(axes)
+        label_axes(axes, xlabel if axes is columns[-1] else "", label)
+    add_legend(figure, columns, note)
+    return figure

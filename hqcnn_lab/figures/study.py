@@ -1,0 +1,126 @@
+"""The pictures of a study, condition by condition, from its rows and its run folders."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hqcnn_lab.analysis.comparison import Row, several_rates
+from hqcnn_lab.analysis.metrics import Series, series_in
+from hqcnn_lab.figures.many_runs import (
+    Curve,
+    controls_over_steps,
+    convergence_bands,
+    final_scores,
+    lr_robustness,
+    variance_over_steps,
+)
+from hqcnn_lab.record.plain_file import Unusable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+GROUPS = ("quantum", "classical")
+CROWDED = 4  # arms whose noisy lines can be told apart
+
+CONTROLS = {  # label → metrics, of which a run may have one or the other
+    "effective / chosen\nlearning rate, {}": ["effective_lr/{}"],
+    "momentum β, {}": ["momentum/{}", "gvco/{}/momentum"],
+}
+
+Runs = Mapping[str, Sequence[tuple[float, Mapping[str, Series]]]]
+"""Arm → each of its runs: the learning rate that it was given, and what it logged."""
+
+
+def study_figures(rows: Sequence[Row], runs_dir: str | Path, level: float) -> dict[str, "Figure"]:
+    """A study's pictures, by name, under each condition: `convergence_<condition>`, `scores_`, `gradient_variance_`,
+    `controls_` and, where several learning rates were run, `lr_range_`.
+
+    The first four are of the final stage where each arm has one learning rate; `gradient_variance` of the first four
+    arms. `lr_range` is of test accuracy where every rate is a result, otherwise of validation on the tuning seeds. A
+    picture without data is left out. `level` is the validation accuracy, a share, that "how fast" is measured to. Rows
+    are as in `study_statistics`; one of a run that neither finished nor diverged is passed over.
+    """
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    figures: dict[str, Figure] = {}
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        here = [row for row in rows if row["condition"] == condition and row["status"] in ("finished", "diverged")]
+        final, tuning = ([row for row in here if row["stage"] == stage] for stage in ("final", "tune"))
+        if several_rates(final):
+            figures[f"lr_range_{condition}"] = lr_robustness(
+                _by_rate(final, arms, "test/accuracy"), "test accuracy (%)"
+            )
+        elif several_rates(tuning):
+            by_rate = _by_rate(tuning, arms, "val/accuracy")
+            figures[f"lr_range_{condition}"] = lr_robustness(by_rate, "validation accuracy (%), tuning seeds")
+        if not final or several_rates(final):
+            continue
+        drawn = _of_one_rate(final, arms, Path(runs_dir), level)
+        figures |= {f"{name}_{condition}": figure for name, figure in drawn.items() if figure is not None}
+    return figures
+
+
+def _of_one_rate(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path, level: float) -> dict[str, "Figure | None"]:
+    runs = {arm: list(_read([row for row in rows if row["arm"] == arm], runs_dir)) for arm in arms}
+    accuracies = {
+        arm: [_by_epoch(run, "val/accuracy") for _, run in of_arm if "val/accuracy" in run]
+        for arm, of_arm in runs.items()
+    }
+    variances = {group: _curves(runs, arms[:CROWDED], [f"grad/{group}/variance"]) for group in GROUPS}
+    controls = {
+        label.format(group): _curves(runs, arms, [name.format(group) for name in names])
+        for label, names in CONTROLS.items()
+        for group in GROUPS
+    }
+    variances, controls = (
+        {label: curves for label, curves in panels.items() if any(curves.values())} for panels in (variances, controls)
+    )
+    return {
+        "convergence": convergence_bands(accuracies, level) if any(accuracies.values()) else None,
+        "scores": final_scores({a: [_score(row, "test/accuracy") for row in rows if row["arm"] == a] for a in arms}),
+        "gradient_variance": variance_over_steps(variances) if variances else None,
+        "controls": controls_over_steps(controls) if controls else None,
+    }
+
+
+def _by_rate(rows: Sequence[Row], arms: Sequence[str], name: str) -> dict[str, dict[float, list[float]]]:
+    points: dict[str, dict[float, list[float]]] = {arm: {} for arm in arms}
+    for row in rows:
+        points[row["arm"]].setdefault(row["factor"], []).append(_score(row, name))
+    return points
+
+
+def _score(row: Row, name: str) -> float:
+    return row[name] if row["status"] == "finished" else np.nan
+
+
+def _read(rows: Sequence[Row], runs_dir: Path) -> Iterator[tuple[float, dict[str, Series]]]:
+    for row in rows:
+        try:
+            yield row["lr"], series_in(runs_dir / row["run"] / "metrics.csv")
+        except FileNotFoundError:  # a run diverged before anything was logged
+            continue
+        except Unusable as error:
+            print(f"figures: without {row['run']}, whose metrics.csv {error}", flush=True)
+
+
+def _by_epoch(run: Mapping[str, Series], name: str) -> Curve:
+    """The first epoch is 1."""
+    epoch = dict(zip(*run["epoch"], strict=True))
+    steps, values = run[name]
+    return np.array([epoch[step] + 1 for step in steps]), values
+
+
+def _curves(runs: Runs, arms: Sequence[str], names: Sequence[str]) -> dict[str, list[Curve]]:
+    """Arm → of each run the first of `names` that it logged; an arm that has none keeps its colour.
+
+    Learning rates are over the run's own: those of arms lie powers of ten apart, what is done with them does not.
+    """
+    curves: dict[str, list[Curve]] = {arm: [] for arm in arms}
+    for arm in arms:
+        for lr, run in runs[arm]:
+            if (name := next((n for n in names if n in run), None)) is not None:
+                steps, values = run[name]
+                curves[arm].append((steps, values / lr if name.startswith("effective_lr/") else values))
+    return curves

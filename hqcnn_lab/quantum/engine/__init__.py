@@ -1,0 +1,1 @@
+"""What runs a circuit: each module an engine, or what engines share."""

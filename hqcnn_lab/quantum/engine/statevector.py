@@ -1,0 +1,302 @@
+"""The state vector engine: every circuit, every readout, O(2ⁿ) memory a sample however deep the circuit.
+
+Gates are unitary, so the backward pass needs no states kept from the forward one: it runs the circuit in reverse on the
+final state (run forward again, if that is gone) and on its gradient side by side (the adjoint method; Jones and Gacon
+2020), and what a step's matrices get is one small product of the two. Those matrices, and the two halves of the encoded
+product state, are made outside, in plain autograd. Samples go through in chunks, in memory that is used again.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from hqcnn_lab.quantum.circuit import Circuit
+from hqcnn_lab.quantum.engine.evolve import (
+    half_angles,
+    product_halves,
+    refuse_second_derivatives,
+    sources,
+    split_wire,
+    split_wires,
+    string_signs,
+    walsh,
+)
+from hqcnn_lab.quantum.engine.gates import make_matrices
+from hqcnn_lab.quantum.engine.plan import Controlled, DataTurns, Local, Permutation, Plan, Step, groups, make_plan
+from hqcnn_lab.quantum.engine.workspace import last_use, workspace
+
+CHUNK = 2**19  # amplitudes at a time on a CPU: larger ones leave its caches, smaller ones cost calls
+MIN_COLUMNS = 8  # samples at a time at least: narrower matrices waste the GEMM
+
+
+def expectations(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
+    """[C, inputs, B] angles (or amplitudes), [C, W] weights → [C, outputs, B]. Differentiable once.
+
+    Both in the same real dtype, float32 or float64; radians.
+    """
+    plan = make_plan(circuit)
+    first, parts = make_matrices(plan, weights)
+    angles = angles.contiguous()
+    left, right = product_halves(plan, angles, first)
+    flat = [matrix for matrices in parts for matrix in matrices]
+    return _Statevector.apply(plan, angles if plan.reuploads else None, left, right, *flat)
+
+
+class _Statevector(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, plan: Plan, angles: Tensor | None, left: Tensor, right: Tensor, *flat: Tensor) -> Tensor:
+        parts = _by_step(plan, flat)
+        values = left.real.new_empty(left.shape[0], len(plan.strings), left.shape[2])
+        current = None
+        for chunk in _chunks(left, right):
+            current = _final(plan, angles, left, right, parts, chunk)
+            values[:, :, chunk] = _read(plan, current)
+        if any(ctx.needs_input_grad):
+            ctx.plan, ctx.last, ctx.mark = plan, current, last_use()
+            ctx.save_for_backward(angles, left, right, *flat)
+        return values
+
+    @staticmethod
+    def backward(ctx, upstream: Tensor):
+        refuse_second_derivatives("statevector")
+        with torch.autocast(upstream.device.type, enabled=False):
+            return _Statevector._backward(ctx, upstream)
+
+    @staticmethod
+    def _backward(ctx, upstream: Tensor):
+        plan = ctx.plan
+        angles, left, right, *flat = ctx.saved_tensors
+        parts = _by_step(plan, flat)
+        for_weights = any(ctx.needs_input_grad[4:])
+        d_angles = None if angles is None else torch.zeros_like(angles)
+        d_left, d_right = torch.empty_like(left), torch.empty_like(right)
+        d_parts = [[torch.zeros_like(matrix) for matrix in matrices] for matrices in parts]
+        looking = [i for i, step in enumerate(plan.steps) if isinstance(step, DataTurns) or (for_weights and parts[i])]
+        chunks = list(_chunks(left, right))
+        still_there = len(chunks) == 1 and ctx.mark == last_use()
+        for chunk in chunks:
+            # Running forward again costs less than touching memory for every final state, and the batch may be large.
+            current = ctx.last if still_there else _final(plan, angles, left, right, parts, chunk)
+            gradient = _read_backward(plan, current, upstream[:, :, chunk])
+            turns = _half_angles(angles, chunk)
+            d_turns = None if d_angles is None else d_angles[:, :, chunk]
+            for index in range(len(plan.steps) - 1, -1, -1):
+                step, matrices = plan.steps[index], parts[index]
+                if index in looking:
+                    _look(step, current, gradient, matrices, d_parts[index] if for_weights else [], d_turns)
+                gradient = _step(step, gradient, matrices, turns, "gradient", inverse=True)
+                if index > min(looking, default=index):  # an earlier step will look at the state
+                    current = _step(step, current, matrices, turns, "state", inverse=True)
+            _product_backward(gradient, left, right, d_left, d_right, chunk)
+        return None, d_angles, d_left, d_right, *[matrix for matrices in d_parts for matrix in matrices]
+
+
+def _final(
+    plan: Plan, angles: Tensor | None, left: Tensor, right: Tensor, parts: list[tuple[Tensor, ...]], chunk: slice
+) -> Tensor:
+    """The states of a chunk of samples after all steps, in the workspace."""
+    current = _product(left[:, :, chunk], right[:, :, chunk])
+    turns = _half_angles(angles, chunk)
+    for step, matrices in zip(plan.steps, parts, strict=True):
+        current = _step(step, current, matrices, turns, "state")
+    return current
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    shape = (left.shape[0], left.shape[1], right.shape[1], left.shape[2])
+    return torch.mul(left.unsqueeze(2), right.unsqueeze(1), out=workspace("state a", shape, left)).flatten(1, 2)
+
+
+def _product_backward(
+    gradient: Tensor, left: Tensor, right: Tensor, d_left: Tensor, d_right: Tensor, chunk: slice
+) -> None:
+    gradient = gradient.unflatten(1, (left.shape[1], right.shape[1]))
+    terms = workspace("state a", gradient.shape, gradient)  # where no state is needed any more
+    torch.mul(gradient, right[:, :, chunk].conj().resolve_conj().unsqueeze(1), out=terms)
+    d_left[:, :, chunk] = terms.sum(2)
+    torch.mul(gradient, left[:, :, chunk].conj().resolve_conj().unsqueeze(2), out=terms)
+    d_right[:, :, chunk] = terms.sum(1)
+
+
+def _step(
+    step: Step,
+    current: Tensor,
+    matrices: tuple[Tensor, ...],
+    turns: tuple[Tensor, Tensor] | None,
+    name: str,
+    inverse: bool = False,
+) -> Tensor:
+    """One step, or its inverse, on [C, 2ⁿ, b] states in the workspace `name`: in place, or from one half to another."""
+    if isinstance(step, Permutation):
+        n_wires = current.shape[1].bit_length() - 1
+        order = sources(n_wires, step.pairs, current.device, inverse)
+        return torch.index_select(current, 1, order, out=_other(name, current))
+    if isinstance(step, Local):
+        for (start, stop), matrix in zip(groups(step), matrices, strict=True):
+            current = _group(matrix.mH if inverse else matrix, current, start, stop, name)
+        return current
+    if isinstance(step, Controlled):
+        return _controlled(step.gate.wires, current, matrices[0].mH if inverse else matrices[0])
+    cos, sin = turns
+    for wire, source in reversed(step.pairs) if inverse else step.pairs:
+        _turn(current, wire, cos[:, source], -sin[:, source] if inverse else sin[:, source])
+    return current
+
+
+def _other(name: str, current: Tensor) -> Tensor:
+    """The memory of `name` that `current` is not in."""
+    first = workspace(f"{name} a", current.shape, current)
+    return first if first.data_ptr() != current.data_ptr() else workspace(f"{name} b", current.shape, current)
+
+
+def _group(matrix: Tensor, current: Tensor, start: int, stop: int, name: str) -> Tensor:
+    """[C, 2ᵏ, 2ᵏ] on the wires from `start` to `stop`; a real matrix acts on real and imaginary parts as one GEMM."""
+    result = _other(name, current)
+    matrix = matrix.resolve_conj()
+    n_circuits, copies, size = current.shape[0], 2**start, 2 ** (stop - start)
+    if _as_rows(current, stop):
+        rows = (n_circuits, copies, size)
+        torch.bmm(current.view(rows), matrix.to(current.dtype).mT, out=result.view(rows))
+        return result
+    columns, into = _as(matrix, current), _as(matrix, result)
+    spread = matrix.expand(copies, -1, -1) if n_circuits == 1 else matrix.repeat_interleave(copies, 0)
+    shape = (n_circuits * copies, size, -1)
+    torch.bmm(spread, columns.view(shape), out=into.view(shape))
+    return result
+
+
+def _as_rows(current: Tensor, stop: int) -> bool:
+    """Whether a group is the last wires of a single sample: one product from the right, not thousands of thin ones."""
+    return current.shape[2] == 1 and current.shape[1] == 2**stop
+
+
+def _as(matrix: Tensor, states: Tensor) -> Tensor:
+    """States as the matrix can take them: for a real one, real and imaginary parts beside each other."""
+    if states.is_complex() and not matrix.is_complex():
+        return torch.view_as_real(states).flatten(2)
+    return states
+
+
+def _controlled(wires: tuple[int, int], current: Tensor, matrix: Tensor) -> Tensor:
+    view, control_axis, target_axis = split_wires(current, wires)
+    zero, one = view.select(control_axis, 1).unbind(target_axis - (target_axis > control_axis))
+    m = matrix.to(current.dtype).resolve_conj().reshape(-1, 2, 2, *[1] * (zero.dim() - 1))
+    turned = torch.mul(zero, m[:, 0, 0], out=workspace("part", zero.shape, zero)).addcmul_(one, m[:, 0, 1])
+    one.mul_(m[:, 1, 1]).addcmul_(zero, m[:, 1, 0])
+    zero.copy_(turned)
+    return current
+
+
+def _turn(current: Tensor, wire: int, cos: Tensor, sin: Tensor) -> None:
+    """Ry on one wire, another for each sample: cos, sin [C, b] of half the angles."""
+    zero, one = split_wire(current, wire)
+    if current.is_complex():
+        zero, one = torch.view_as_real(zero), torch.view_as_real(one)
+        cos, sin = cos.unsqueeze(-1), sin.unsqueeze(-1)
+    cos, sin = cos[:, None, None], sin[:, None, None]
+    turned = torch.mul(zero, cos, out=workspace("part", zero.shape, zero)).addcmul_(one, sin, value=-1)
+    one.mul_(cos).addcmul_(zero, sin)
+    zero.copy_(turned)
+
+
+def _look(
+    step: Step,
+    current: Tensor,
+    gradient: Tensor,
+    matrices: tuple[Tensor, ...],
+    d_matrices: list[Tensor],
+    d_turns: Tensor | None,
+) -> None:
+    """Add what a step's matrices and inputs get, by the state and its gradient after the step: taking the step's own
+    gates back from both changes none of these sums, but for the gate whose sum it is."""
+    if isinstance(step, Local):
+        for (start, stop), matrix, d_matrix in zip(groups(step), matrices, d_matrices, strict=False):
+            d_matrix += torch.bmm(_group_outer(gradient, current, start, stop, matrix), matrix)
+    elif isinstance(step, Controlled):
+        for d_matrix in d_matrices:
+            rows = [_active(tensor, step.gate.wires) for tensor in (gradient, current)]
+            outer = torch.bmm(rows[0], rows[1].mH)
+            d_matrix += torch.bmm(outer.to(matrices[0].dtype), matrices[0])
+    else:
+        for wire, source in step.pairs:  # each commutes with itself, and they act on different wires
+            zero, one = split_wire(current, wire)
+            d_zero, d_one = split_wire(gradient, wire)
+            d_turns[:, source] += 0.5 * (_inner(d_one, zero) - _inner(d_zero, one))
+
+
+def _group_outer(gradient: Tensor, current: Tensor, start: int, stop: int, matrix: Tensor) -> Tensor:
+    """[C, 2ᵏ, 2ᵏ]: Σ gradient · current†, over the samples and the other wires; its real part for a real matrix."""
+    n_circuits, copies, size = current.shape[0], 2**start, 2 ** (stop - start)
+    if _as_rows(current, stop):
+        rows = (tensor.view(n_circuits, copies, size) for tensor in (gradient, current))
+        outer = torch.bmm(next(rows).mT, next(rows).conj())
+        return outer if matrix.is_complex() else outer.real
+    gradient, current = _as(matrix, gradient), _as(matrix, current)
+    rows = [tensor.view(n_circuits * copies, size, -1) for tensor in (gradient, current)]
+    if copies > 1 and rows[0].shape[2] < size:  # many thin products: turn the wires to the front, and it is one
+        rows = [row.unflatten(0, (n_circuits, copies)).transpose(1, 2).flatten(2) for row in rows]
+        return torch.bmm(rows[0], rows[1].mH)
+    return torch.bmm(rows[0], rows[1].mH).unflatten(0, (n_circuits, copies)).sum(1)
+
+
+def _active(current: Tensor, wires: tuple[int, int]) -> Tensor:
+    """[C, 2, …]: the amplitudes a controlled gate acts on, the target first."""
+    view, control_axis, target_axis = split_wires(current, wires)
+    active = view.select(control_axis, 1).movedim(target_axis - (target_axis > control_axis), 1)
+    return active.reshape(active.shape[0], 2, -1)
+
+
+def _inner(gradient: Tensor, current: Tensor) -> Tensor:
+    """[C, a, b, B] twice → [C, B]: the real inner product over everything but circuit and sample."""
+    if gradient.is_complex():
+        gradient, current = torch.view_as_real(gradient), torch.view_as_real(current)
+        return (gradient * current).sum((1, 2, 4))
+    return (gradient * current).sum((1, 2))
+
+
+def _read(plan: Plan, current: Tensor) -> Tensor:
+    """Values [C, outputs, b] of states [C, 2ⁿ, b]; re² and im² side by side go through one GEMM."""
+    outer, inner = string_signs(plan, current.device, current.real.dtype)
+    parts = _as(inner, current)
+    squares = torch.mul(parts, parts, out=_as(inner, _other("state", current)))
+    values = torch.matmul(inner, squares.unflatten(1, (outer.shape[1], -1)))  # [C, outer basis, strings, columns]
+    values = (values * outer.t().unsqueeze(2)).sum(1) if outer.shape[1] > 1 else values.squeeze(1)
+    values = values.unflatten(2, (-1, 2)).sum(3) if current.is_complex() else values
+    return torch.matmul(walsh(len(plan.strings), values.device, values.dtype), values) if plan.probabilities else values
+
+
+def _read_backward(plan: Plan, current: Tensor, upstream: Tensor) -> Tensor:
+    outer, inner = string_signs(plan, current.device, current.real.dtype)
+    if plan.probabilities:
+        upstream = torch.matmul(walsh(len(plan.strings), upstream.device, upstream.dtype).t(), upstream)
+    twice = 2 * upstream
+    twice = twice.repeat_interleave(2, 2) if current.is_complex() else twice
+    gradient = workspace("gradient a", current.shape, current)
+    parts, into = (_as(inner, tensor) for tensor in (current, gradient))
+    n_rows = current.shape[0] * outer.shape[1]
+    spread = (twice.unsqueeze(1) * outer.t().unsqueeze(2)).flatten(0, 1)  # [C · outer basis, strings, columns]
+    torch.bmm(inner.t().expand(n_rows, -1, -1), spread, out=into.view(n_rows, inner.shape[1], -1))
+    into.mul_(parts)
+    return gradient
+
+
+def _by_step(plan: Plan, flat: list[Tensor] | tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    matrices = iter(flat)
+    counts = [
+        len(groups(step)) if isinstance(step, Local) else int(isinstance(step, Controlled)) for step in plan.steps
+    ]
+    return [tuple(next(matrices) for _ in range(count)) for count in counts]
+
+
+def _half_angles(angles: Tensor | None, chunk: slice) -> tuple[Tensor, Tensor] | None:
+    return None if angles is None else half_angles(angles[:, :, chunk])
+
+
+def _chunks(left: Tensor, right: Tensor) -> Iterator[slice]:
+    n_circuits, _, batch = left.shape
+    size = (
+        max(CHUNK // (n_circuits * left.shape[1] * right.shape[1]), MIN_COLUMNS) if left.device.type == "cpu" else batch
+    )
+    for start in range(0, batch, max(size, 1)):
+        yield slice(start, min(start + size, batch))

@@ -1,0 +1,25 @@
+"""What a configuration computes, in 12 hex digits: the name of a run among others."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def digest(config: DictConfig) -> str:
+    """Name what a config computes: 12 hex digits that paths, names, loggers and resuming play no part in.
+
+    The data set's root does, as an absolute path; the code's version does not: `commits` tells of it. Keys that are
+    newer than the first folders named by a digest are left out at their defaults.
+    """
+    config = config.copy()
+    config.ckpt_path = None
+    config.name, config.logger, config.paths = "", {}, dict.fromkeys(config.paths, "")
+    if config.dataset.get("root") is not None:
+        config.dataset.root = str(Path(config.dataset.root).expanduser().resolve())
+    plain = OmegaConf.to_container(config, resolve=True)
+    plain.pop("resume", None)
+    if plain["trainer"].get("strategy") == "auto":
+        del plain["trainer"]["strategy"]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""One training: fit and test, resume, follow, and use what came of it."""

@@ -1,0 +1,225 @@
+"""Train a list of runs in parallel processes, one to each: a run that dies harms no other, and none is done twice."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.connection import wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import NamedTuple
+
+from omegaconf import DictConfig
+
+from hqcnn_lab.record.state import KEPT, state_of
+
+# What a shell or `wandb agent` says to W&B of one run; two jobs with the same would write into one.
+OF_ONE_RUN = (
+    *("WANDB_RUN_ID", "WANDB_NAME", "WANDB_RUN_NAME", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM"),
+    *("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"),
+)
+PATIENCE = 20  # seconds that a run, told to end, has to note it
+
+# Imported once, in a process that every run is forked from; before any parallel region, so that the fork is safe.
+_PRELOAD = [
+    *("hqcnn_lab.sweep.jobs", "hqcnn_lab.run.training", "hqcnn_lab.run.resume", "hqcnn_lab.run.summary"),
+    *("hqcnn_lab.record.run_record", "hqcnn_lab.callbacks", "lightning.pytorch.loggers"),
+    *("hqcnn_lab.data.phantom_datamodule", "hqcnn_lab.models.hqcnn"),
+]
+
+
+class Job(NamedTuple):
+    """A run: its folder, and the overrides of `hqcnn_lab.train` that make it.
+
+    `composed` is what they came to where that is known already: the configuration, and Hydra's own.
+    """
+
+    folder: Path
+    overrides: tuple[str, ...]
+    composed: tuple[DictConfig, DictConfig] | None = None
+
+
+class Ended(NamedTuple):
+    """A job whose process has ended; what it came to is in its folder: `state_of`. Negative codes are signals."""
+
+    job: Job
+    exit_code: int
+    seconds: float
+
+
+def name_of_signal(number: int) -> str:
+    """SIGKILL of 9; some that a batch system may send have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def run_jobs(jobs: Iterable[Job], workers: int, threads: int | None = 1) -> Iterator[Ended]:
+    """Train `workers` jobs at a time, in processes of `threads` torch threads (None: torch's own choice); yield each as
+    it ends.
+
+    A job computes, bit for bit, what `python -m hqcnn_lab.train` with the same overrides and threads computes. What it
+    prints goes to `output.log` in its folder. A folder that holds a result is left alone, also where another process
+    has come to it in the meantime: of two that want a folder, one waits for the other. What was interrupted or failed
+    is moved aside (`.interrupted-1`) and run again.
+
+    Close the iterator to end what is running. Runs end by themselves when this process dies.
+    """
+    if threads is not None:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            os.environ[name] = str(threads)  # libraries read it as they are loaded, over there
+    context = _context()
+    waiting, running = list(jobs)[::-1], {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.pop()
+                process = context.Process(target=_train_alone, args=(job, threads, Path.cwd()))
+                with _held_back(signal.SIGINT, signal.SIGTERM):  # or a process may start that is not known here
+                    process.start()
+                    running[process.sentinel] = process, job, time.monotonic()
+            for sentinel in wait(list(running)):
+                process, job, since = running.pop(sentinel)
+                process.join()
+                yield Ended(job, process.exitcode, time.monotonic() - since)
+    finally:
+        _stop([process for process, *_ in running.values()])
+
+
+def _context() -> BaseContext:
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
+        # In a worker of joblib it is joblib's own, and a child, told of it, would not know it.
+        multiprocessing.set_start_method("forkserver", force=True)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    # A Ctrl-C reaches every process of the terminal, also one that has yet to say that it does not want it. What is
+    # blocked here is blocked there, so that the study alone tells its runs. (The tracker's start would unblock it.)
+    resource_tracker.ensure_running()
+    with _held_back(signal.SIGINT):
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def _held_back(*signals: signal.Signals) -> Iterator[None]:
+    """What comes in here acts at the end, and a process that is started in here begins with it blocked.
+
+    A mask alone will not do: it is this thread's, and where another thread gets the signal, Python still acts in this.
+    """
+    held: set[int] = set()
+    acting = {at: act for at in signals if (act := signal.getsignal(at)) not in (None, signal.SIG_IGN)}
+    if threading.current_thread() is not threading.main_thread():
+        acting = {}  # Python acts in the main thread alone
+    can_mask = hasattr(signal, "pthread_sigmask")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals) if can_mask else set()
+    try:
+        for at in acting:
+            signal.signal(at, lambda number, _: held.add(number))
+        yield
+    finally:
+        try:
+            for at, act in acting.items():
+                signal.signal(at, act)
+            for at in held:
+                signal.raise_signal(at)  # where it is masked, below
+        finally:
+            if can_mask:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _stop(processes: list[BaseProcess]) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + PATIENCE
+    for process in processes:
+        process.join(max(deadline - time.monotonic(), 0))
+        process.kill()
+        process.join()
+
+
+def _train_alone(job: Job, threads: int | None, here: Path) -> None:
+    """In a process of its own."""
+    from filelock import FileLock
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the process was spawned: see `_context`
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as `hqcnn_lab.train`: the status says so
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.chdir(here)
+    for name in OF_ONE_RUN:
+        os.environ.pop(name, None)
+    locks = job.folder.parent / ".locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / job.folder.name):  # the system lets go of it, however this process ends
+        if state_of(job.folder) in KEPT:
+            return
+        _move_aside(job.folder)
+        job.folder.mkdir()
+        _print_to(job.folder / "output.log")
+        import torch
+
+        from hqcnn_lab.run.resume import continue_run
+        from hqcnn_lab.run.training import train
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        config = _configured(job)
+        if config.resume:  # from what was moved aside a moment ago
+            continue_run(config, job.folder.parent)
+        train(config)
+
+
+def _end_with_parent() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _move_aside(folder: Path) -> None:
+    if folder.exists():
+        state, n = state_of(folder), 1
+        while (aside := folder.with_name(f"{folder.name}.{state}-{n}")).exists():
+            n += 1
+        folder.rename(aside)
+
+
+def _print_to(path: Path) -> None:
+    """Also what libraries write to the descriptors."""
+    with path.open("w") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+
+
+def _configured(job: Job) -> DictConfig:
+    """The job's configuration, with Hydra's own in place: `${hydra:…}` has a value, and the record notes overrides."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict
+
+    if job.composed is None:
+        config = _compose(job.overrides)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+    else:
+        config, HydraConfig.instance().cfg = job.composed
+    config.paths.output_dir = str(job.folder)
+    return config
+
+
+def _compose(overrides: Iterable[str]) -> DictConfig:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from hqcnn_lab.config.command_line import CONFIG_DIR
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return compose("config", list(overrides), return_hydra_config=True)

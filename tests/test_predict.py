@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, tiny_config
-from data.dicom_files import as_file, mr_slice
+from dicom_files import as_file, mr_slice
 from omegaconf import OmegaConf
 from PIL import Image
 

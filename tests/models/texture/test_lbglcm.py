@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.feature import graycomatrix, graycoprops
 
-from hqcnn_lab.models.texture import lbglcm
-from hqcnn_lab.texture import HARALICK_FEATURES, banded_lbglcm, glcm, haralick, local_binary_pattern
+from hqcnn_lab.models.texture import HARALICK_FEATURES, banded_lbglcm, glcm, haralick, lbglcm, local_binary_pattern
 
 # The angles whose offsets in scikit-image are (0, 1), (1, 0), (1, 1) and (1, -1).
 ANGLES = [0, np.pi / 2, np.pi / 4, 3 * np.pi / 4]

@@ -196,7 +196,7 @@ def test_a_broken_mirror_loses_no_run(
 
 
 def test_sync_command_finds_every_offline_run(mirrored: Path, tmp_path: Path) -> None:
-    text = (Path(__file__).parents[1] / "docs" / "tracking.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "tracking.md").read_text()
     [line] = [line for line in text.splitlines() if line.startswith("find ")]
     places = ["multirun/2026/b", "multirun/runs/c", "runs/a run"]
     for place in places:

@@ -36,7 +36,7 @@ def start(tmp_path: Path, workers: int = 1, script: str | Path = cache_job.__fil
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env=os.environ | {"PYTHONPATH": f"{here.parents[2]}{os.pathsep}{here.parent}", "PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONPATH": f"{here.parents[3]}{os.pathsep}{here.parents[2]}", "PYTHONUNBUFFERED": "1"},
     )
 
 

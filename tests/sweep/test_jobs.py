@@ -71,7 +71,7 @@ def rows_of(run: Path) -> list[dict[str, str]]:
 def test_a_job_computes_what_the_command_line_computes(ended: dict[str, Ended], tmp_path: Path) -> None:
     job = ended["good"].job
     command = [sys.executable, "-m", "hqcnn_lab.train", *job.overrides, "hydra.run.dir=run"]
-    root = str(Path(__file__).parents[1])
+    root = str(Path(__file__).parents[2])
     subprocess.run(
         command,
         cwd=tmp_path,

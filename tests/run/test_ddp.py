@@ -55,7 +55,7 @@ def run(cwd: Path, *overrides: str, **variables: str) -> subprocess.CompletedPro
     program = cwd / "program.py"  # Lightning starts it anew for each process
     program.write_text(PROGRAM)
     two = ["trainer.devices=2", "trainer.strategy=ddp", "resume=auto"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])} | variables
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | variables
     return subprocess.run(
         [sys.executable, str(program), *TINY, *SAME, *two, *overrides],
         cwd=cwd,

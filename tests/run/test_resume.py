@@ -397,7 +397,7 @@ def end_at(epoch: int, batch: int, number: signal.Signals, cwd: Path) -> tuple[i
     """Train on the command line, send a signal within a batch, and give the exit code and what was printed."""
     command = [sys.executable, "-c", PROGRAM, str(epoch), str(batch), *CLI]
     # As many threads as in this process: with more, sums are of another order.
-    alone = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    alone = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, cwd=cwd, env=alone, **pipes) as process:
         before = "".join(iter(process.stdout.readline, "waiting\n"))

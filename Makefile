@@ -35,9 +35,11 @@ study: .venv/ready  ## compare optimizers fairly, on the phantom; more: make stu
 test: .venv/ready  ## run the tests
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-lint: .venv/ready  ## check style
+lint: .venv/ready  ## check style, the rooms' imports and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pyright
 
 format: .venv/ready  ## mend style
 	$(BIN)/ruff check --fix .

@@ -14,6 +14,7 @@ from hqcnn_lab.config.check import check_values
 from hqcnn_lab.config.command import read_overrides
 from hqcnn_lab.config.command_line import check_command_line, compose
 from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.record.whole_file import whole_file
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -131,9 +132,8 @@ def _write(text: str, out: str | None) -> None:
         print(text, end="")
         return
     path = Path(out)
-    scratch = path.with_name(f"{path.name}.part")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+    with whole_file(path) as scratch:
+        scratch.write_text(text, encoding="utf-8")
     print(f"written to {path}")
 
 

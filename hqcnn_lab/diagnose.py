@@ -2,8 +2,6 @@
 
 import argparse
 import csv
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -16,6 +14,7 @@ from hqcnn_lab.config.command import CommandParser
 from hqcnn_lab.config.new_path import free_name, holds_something
 from hqcnn_lab.quantum.check import check_count
 from hqcnn_lab.quantum.limits import ANSATZES, check_circuit
+from hqcnn_lab.record.whole_file import whole_folder
 
 DESCRIPTION = """\
 Diagnose circuits at initialization, before anything is trained: how far their states reach (expressibility), how much
@@ -81,18 +80,11 @@ def _refuse_used(folder: Path) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Write everything into a folder of a temporary name, which gets its own once it is complete."""
     out = arguments.out
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    partial.mkdir()
-    try:
+    with whole_folder(out) as scratch:
         circuits, gradients = _measure(arguments)
-        _write(partial, arguments, circuits, gradients)
+        _write(scratch, arguments, circuits, gradients)
         _refuse_used(out)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     _print_tables(circuits, gradients)
     print(f"  written to {out}", flush=True)
 

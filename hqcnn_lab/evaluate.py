@@ -1,7 +1,6 @@
 """Score a trained network beyond its accuracy: `python -m hqcnn_lab.evaluate --help`."""
 
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from hqcnn_lab.config.command import check_used, read_overrides
 from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose
 from hqcnn_lab.config.new_path import check_new, free_name, holds_something
 from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.record.whole_file import whole_folder
 from hqcnn_lab.run.find_run import find_run, load
 from hqcnn_lab.run.how_far import with_progress
 
@@ -242,17 +242,15 @@ def _write(out: Path, result: dict[str, Any]) -> Path:
     """Write all into a folder that appears once it is whole; returns it."""
     from hqcnn_lab.figures.evaluation import reliability_figure, robustness_figure
 
-    part = out.with_name(f"{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    (part / "evaluation.json").write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
     calibration = {k.partition("/")[2]: v for k, v in result.items() if k.startswith("calibration/")}
-    reliability_figure(calibration).savefig(part / "reliability.png", dpi=120)
     curves = {k.partition("/")[2]: v for k, v in result.items() if k.startswith("robustness/")}
-    if curves:
-        most = max(map(sum, result["test/confusion_matrix"])) / result["images/test"]
-        robustness_figure(curves, most).savefig(part / "robustness.png", dpi=120)
-    part.rename(out)  # over an empty folder, too
+    with whole_folder(out) as scratch:
+        (scratch / "evaluation.json").write_text(text, encoding="utf-8")
+        reliability_figure(calibration).savefig(scratch / "reliability.png", dpi=120)
+        if curves:
+            most = max(map(sum, result["test/confusion_matrix"])) / result["images/test"]
+            robustness_figure(curves, most).savefig(scratch / "robustness.png", dpi=120)
     return out
 
 

@@ -1,7 +1,6 @@
 """Export a trained network as ONNX, checked against the original: `python -m hqcnn_lab.export --help`."""
 
 import json
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from hqcnn_lab.config.check import check_values
-from hqcnn_lab.config.command import check_used, read_overrides
-from hqcnn_lab.config.command_line import check_command_line, compose
+from hqcnn_lab.config.command import run_command
 from hqcnn_lab.config.new_path import check_new, free_name
-from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.error import ConfigError
+from hqcnn_lab.record.whole_file import whole_file
 from hqcnn_lab.run.find_run import UNUSED, find_run, load
 
 if TYPE_CHECKING:
@@ -39,15 +38,16 @@ class ExportError(ValueError):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Export what the command line asks for; a wrong one is answered in one line, with exit status 1."""
-    overrides = read_overrides("hqcnn_lab.export", "export_model", DESCRIPTION, argv, UNUSED)
-    try:
-        check_used(overrides, UNUSED)
-        check_command_line(overrides, multirun=False, name="export_model", check=_check)
-        _export(compose(overrides, "export_model"))
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted")
-    except (ConfigError, ExportError, OSError) as error:
-        sys.exit(f"error: {first_line(error)}")
+    run_command(
+        "hqcnn_lab.export",
+        "export_model",
+        DESCRIPTION,
+        _export,
+        argv,
+        check=_check,
+        unused=UNUSED,
+        errors=(ExportError,),
+    )
 
 
 def _check(config: DictConfig) -> None:
@@ -66,15 +66,11 @@ def _export(config: DictConfig) -> None:
     name = (trained.folder or trained.checkpoint).resolve().name.removesuffix(".ckpt")
     out = free_name(Path(f"{name}.onnx")) if config.out is None else Path(config.out).expanduser()
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f"{out.name}.part")
-    try:
-        write_onnx(trained, part)
-        difference = largest_difference(trained, part)
+    with whole_file(out) as scratch:
+        write_onnx(trained, scratch)
+        difference = largest_difference(trained, scratch)
         if not difference <= TOLERANCE:
             raise ExportError(f"out={out}: not written, its logits differ by {difference:.2g} from the original's")
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
     print(f"written to {out}: {out.stat().st_size / 2**20:.1f} MiB, logits within {difference:.1g} of the original's")
 
 

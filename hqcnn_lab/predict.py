@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from hqcnn_lab.config.check import check_values
-from hqcnn_lab.config.command import check_used, read_overrides
-from hqcnn_lab.config.command_line import check_command_line, compose
+from hqcnn_lab.config.command import run_command
 from hqcnn_lab.config.new_path import check_new, free_name
-from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.error import ConfigError
+from hqcnn_lab.record.whole_file import whole_file, whole_folder
 from hqcnn_lab.run.find_run import UNUSED, find_run, load
 from hqcnn_lab.run.how_far import with_progress
 
@@ -48,15 +47,16 @@ class PredictError(ValueError):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Predict what the command line asks for; a wrong one is answered in one line, with exit status 1."""
-    overrides = read_overrides("hqcnn_lab.predict", "predict", DESCRIPTION, argv, UNUSED)
-    try:
-        check_used(overrides, UNUSED)
-        check_command_line(overrides, multirun=False, name="predict", check=_check)
-        predict(compose(overrides, "predict"))
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted")
-    except (ConfigError, OSError, PredictError) as error:
-        sys.exit(f"error: {first_line(error)}")
+    run_command(
+        "hqcnn_lab.predict",
+        "predict",
+        DESCRIPTION,
+        predict,
+        argv,
+        check=_check,
+        unused=UNUSED,
+        errors=(PredictError,),
+    )
 
 
 def _check(config: DictConfig) -> None:
@@ -118,9 +118,8 @@ def predict(config: DictConfig) -> None:
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         text = _as_json if out.suffix == ".json" else _as_csv
-        scratch = out.with_name(f"{out.name}.part")
-        scratch.write_text(text(trained, inputs, probabilities, brain), encoding="utf-8")
-        scratch.replace(out)
+        with whole_file(out) as scratch:
+            scratch.write_text(text(trained, inputs, probabilities, brain), encoding="utf-8")
         print(f"written to {out}", flush=True)
     if config.explain:
         # Without out=, where the user is: what the images lie in may be an archive.
@@ -191,8 +190,7 @@ def _explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabilit
 
     classes = probabilities.argmax(1)
     print(f"explaining {len(classes)} image{'s' if len(classes) > 1 else ''}", file=sys.stderr, flush=True)
-    scratch = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    try:
+    with whole_folder(folder) as scratch:
         batches = torch.arange(len(classes)).split(EXPLAINED)
         for index in with_progress(batches, [len(batch) for batch in batches], "explained"):
             images = torch.from_numpy(inputs.images[index.numpy()]).float().unsqueeze(1).to(trained.device)
@@ -209,9 +207,6 @@ def _explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabilit
                 path = scratch / _picture_of(inputs.names[i], i)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 figure.savefig(path, dpi=120)
-        scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Download, decode and audit a data set, or export the phantom: `python -m hqcnn_lab.prepare --help`."""
 
 import json
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from hqcnn_lab.config.check import check_dataset, check_values
 from hqcnn_lab.config.command import check_used, read_overrides
 from hqcnn_lab.config.command_line import check_command_line, compose
 from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.record.whole_file import whole_folder
 
 DESCRIPTION = """\
 Prepare a data set before training: download it where its folder is absent, decode it once into the cache that all runs
@@ -137,15 +137,10 @@ def _download(config: DictConfig) -> None:
 
 
 def _write(out: Path, data: Any, audit: Any) -> None:
-    scratch = out.with_name(f"{out.name}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    (scratch / "split_manifest.csv").write_text(data.manifest_text(), encoding="utf-8")
-    if audit:
-        (scratch / "audit.json").write_text(json.dumps(asdict(audit), indent=2) + "\n")
-    if out.exists():
-        out.rmdir()
-    scratch.rename(out)
+    with whole_folder(out) as scratch:
+        (scratch / "split_manifest.csv").write_text(data.manifest_text(), encoding="utf-8")
+        if audit:
+            (scratch / "audit.json").write_text(json.dumps(asdict(audit), indent=2) + "\n")
     print(f"written to {out}")
 
 

@@ -1,6 +1,5 @@
 """Checkpoint files that are whole or absent, whenever the process dies, and never ahead of the metrics."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from hqcnn_lab.error import first_line
+from hqcnn_lab.record.whole_file import part_of
 
 
 class WholeFileIO(TorchCheckpointIO):
@@ -16,6 +16,7 @@ class WholeFileIO(TorchCheckpointIO):
     rename is a copy, of which a killed process leaves half.
 
     Between `hold` and `settle` files are written and not renamed: until then the older ones stand (`MetricsFirst`).
+    So this is no `whole_file`, which renames as its block ends.
     """
 
     def __init__(self) -> None:
@@ -24,7 +25,7 @@ class WholeFileIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f"{path.name}.{os.getpid()}.part")
+        scratch = part_of(path)
         try:
             torch.save(checkpoint, scratch)
         except (OSError, RuntimeError) as error:  # of a full disk, torch says "unexpected pos 64 vs 0"

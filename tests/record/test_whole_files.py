@@ -14,7 +14,7 @@ from test_study import TWO_ARMS
 from hqcnn_lab import study
 from hqcnn_lab.record.run_record import RunRecord
 from hqcnn_lab.record.state import LOCK, sweep_up
-from hqcnn_lab.record.whole_file import whole_file
+from hqcnn_lab.record.whole_file import whole_file, whole_folder
 from hqcnn_lab.report import write_report
 from hqcnn_lab.sweep import multirun
 
@@ -119,3 +119,21 @@ def test_a_study_sweeps_up_in_its_runs(
     with pytest.raises(SystemExit, match="absent"):
         study.main(TWO_ARMS)
     assert not any(part.exists() for part in parts)
+
+
+def test_a_folder_is_whole_or_absent(tmp_path: Path, gone: int) -> None:
+    path = tmp_path / "a[1]" / "result"
+    theirs = path.with_name(f"result.{os.getppid()}.part")
+    for name in (theirs.name, f"result.{gone}.part", f"result.{os.getpid()}.part", "result.part", "other.part"):
+        (path.parent / name / "inside").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError), whole_folder(path) as scratch:
+        (scratch / "half.txt").write_text((path / "not there").read_text())
+    assert sorted(path.parent.iterdir()) == sorted([theirs, path.with_name("other.part")])
+    path.mkdir()  # an empty folder gives way
+    with whole_folder(path) as scratch:
+        (scratch / "whole.txt").touch()
+    assert [file.name for file in path.iterdir()] == ["whole.txt"]
+    with pytest.raises(OSError, match="not empty"), whole_folder(path) as scratch:
+        (scratch / "another.txt").touch()
+    assert [file.name for file in path.iterdir()] == ["whole.txt"]
+    assert sorted(path.parent.iterdir()) == sorted([theirs, path.with_name("other.part"), path])

@@ -141,6 +141,7 @@ def _load(entry: Path) -> CachedImages | None:
 
 
 def _build(root: Path, tasks: list[list[File]], read: Reader, size: int, entry: Path, workers: int) -> None:
+    # No `whole_folder`: what a killed job has done stays, and the next goes on from it, so the name holds no process.
     scratch = entry.with_suffix(".part")
     scratch.mkdir(mode=0o700, exist_ok=True)
     os.utime(scratch)  # in use, however long ago another job began it

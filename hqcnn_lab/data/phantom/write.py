@@ -2,7 +2,6 @@
 
 import datetime
 import io
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.text import Text
 from hqcnn_lab.data.phantom.generate import generate
 from hqcnn_lab.data.phantom.scanner_header import scanner_header
 from hqcnn_lab.data.source import clinical, layout
+from hqcnn_lab.record.whole_file import whole_folder
 
 _GRADES = dict(zip(clinical.CLASSES, ("II", "IV", "II", "III"), strict=True))
 _CLINICAL_COLUMNS = "SUBJECT_ID,AGE_RANGE,GENDER,DISEASE_TYPE,WHO_GRADE"
@@ -42,7 +42,7 @@ def export_kaggle(out: str | Path, n_train: int, n_test: int, seed: int = 0, siz
     """Write phantom slices as `Training/<class>/*.jpg` and `Testing/<class>/*.jpg`, classes balanced; return it.
 
     For trying and timing what reads the Kaggle set. The same arguments give the same bytes. The folder appears when it
-    is whole: until then it is `<out>.part`, and one that a killed export left is removed.
+    is whole; what a killed process left of it is removed.
 
     Args:
         out: a folder that is not there yet, or empty.
@@ -266,20 +266,12 @@ def _metadata_row(d: Dataset, series: _Series, n_bytes: int, location: str) -> s
 
 @contextmanager
 def _new_folder(out: str | Path) -> Iterator[Path]:
-    """A scratch folder beside `out` that takes its name when the block ends well, and goes when it does not."""
+    """A folder to write into, which becomes `out` once it is whole; `out` has to be new or empty."""
     out = Path(out).expanduser().resolve()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out} is there already and not empty; give a folder that is new or empty")
-    scratch = out.with_name(f"{out.name}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
+    with whole_folder(out) as scratch:
         yield scratch
-        if out.exists():
-            out.rmdir()
-        scratch.rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 class _Rate(ProgressColumn):

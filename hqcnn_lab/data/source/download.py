@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hqcnn_lab.data.source.layout import find_images
 from hqcnn_lab.data.source.tables import read_table_bytes
+from hqcnn_lab.record.whole_file import whole_folder
 
 KAGGLE_HANDLE = "masoudnickparvar/brain-tumor-mri-dataset"
 NBIA_URL = "https://services.cancerimagingarchive.net/nbia-api/services/v1"
@@ -68,19 +69,13 @@ def fetch_kaggle(root: str | Path) -> Path:
             f"kagglehub is not installed: `pip install kagglehub` and try again, or {by_hand}"
         ) from error
     # Not into kagglehub's cache: whoever clears that would take the data away.
-    scratch = root.with_name(f"{root.name}.part")
-    shutil.rmtree(scratch, ignore_errors=True)
     try:
-        scratch.parent.mkdir(parents=True, exist_ok=True)
-        found = Path(kagglehub.dataset_download(KAGGLE_HANDLE, output_dir=str(scratch)))
-        find_images(found)
-        if root.exists():
-            root.rmdir()
-        found.rename(root)
+        with whole_folder(root) as scratch:
+            scratch.rmdir()  # kagglehub wants to make it
+            kagglehub.dataset_download(KAGGLE_HANDLE, output_dir=str(scratch))
+            find_images(scratch)
     except Exception as error:  # kagglehub raises what requests raises, and more of its own
         raise DownloadError(f"no download from Kaggle ({_one_line(error)}): try again, or {by_hand}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
     return root
 
 
@@ -173,27 +168,29 @@ def _fetch_all(series: list[_Series], folder: Path, base_url: str) -> list[tuple
 
 
 def _fetch_series(series: _Series, folder: Path, base_url: str) -> None:
-    archive, scratch = folder / f"{series.uid}.zip.part", folder / f"{series.uid}.part"
+    archive = folder / f"{series.uid}.zip.part"  # goes when it is unpacked, and never gets another name
     try:
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                time.sleep(2**attempt)
-            try:
-                _transfer(f"{base_url}/getImage?SeriesInstanceUID={quote(series.uid)}", archive)
-                _unpack(archive, scratch, series.n_images)
-                break
-            except (_BadSeries, http.client.HTTPException, ConnectionError, TimeoutError, zipfile.BadZipFile) as error:
-                reason = _one_line(error)
-            except urllib.error.HTTPError as error:
-                reason = f"HTTP {error.code}"
-                if error.code < 500 and error.code != 429:
-                    raise _BadSeries(reason) from error
-        else:
-            raise _BadSeries(reason)
-        scratch.rename(folder / series.uid)
+        with whole_folder(folder / series.uid) as scratch:
+            _transfer_and_unpack(series, archive, scratch, base_url)
     finally:
         archive.unlink(missing_ok=True)
-        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _transfer_and_unpack(series: _Series, archive: Path, scratch: Path, base_url: str) -> None:
+    reason = ""
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(2**attempt)
+        try:
+            _transfer(f"{base_url}/getImage?SeriesInstanceUID={quote(series.uid)}", archive)
+            return _unpack(archive, scratch, series.n_images)
+        except (_BadSeries, http.client.HTTPException, ConnectionError, TimeoutError, zipfile.BadZipFile) as error:
+            reason = _one_line(error)
+        except urllib.error.HTTPError as error:
+            reason = f"HTTP {error.code}"
+            if error.code < 500 and error.code != 429:
+                raise _BadSeries(reason) from error
+    raise _BadSeries(reason)
 
 
 def _transfer(url: str, target: Path) -> None:

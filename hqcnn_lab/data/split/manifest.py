@@ -182,6 +182,7 @@ def load_salt(cache_dir: str | Path) -> str:
     folder = Path(cache_dir).expanduser() / "salt"
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
+        # No `whole_folder`: this one is for its owner alone from the start, and threads, too, may make it at once.
         scratch = Path(tempfile.mkdtemp(prefix="salt.", suffix=".part", dir=folder.parent))
         try:
             with os.fdopen(os.open(scratch / "salt.txt", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -212,8 +212,9 @@ def test_nothing_is_overwritten_and_a_killed_export_leaves_no_tree(
 ) -> None:
     out = tmp_path / "tree"
     out.mkdir()
-    (tmp_path / "tree.part").mkdir()
-    (tmp_path / "tree.part" / "left over").touch()
+    for name in ("tree.part", "tree.999999999.part"):  # of an older version, of this one
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "left over").touch()
     written = []
     write_series = export._write_series
 

@@ -1,16 +1,58 @@
-"""What the command lines of the entry points share: their help, and how a wrong option is answered."""
+"""What the commands of the entry points share: how a line is read, checked and run, their help, and their errors."""
 
 import argparse
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from string import Template
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from hqcnn_lab.config.command_line import CONFIG_DIR, compose, options_of
-from hqcnn_lab.error import ConfigError
+from hqcnn_lab.config.check import check_values
+from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose, options_of
+from hqcnn_lab.error import ConfigError, first_line
+
+
+def run_command(
+    module: str,
+    name: str,
+    description: str,
+    run: Callable[[DictConfig], Any],
+    argv: Sequence[str] | None = None,
+    *,
+    check: Callable[[DictConfig], None] = check_values,
+    unused: Sequence[str] | None = None,
+    errors: tuple[type[Exception], ...] = (),
+    interrupted: str = "interrupted",
+) -> None:
+    """Do what `python -m <module> key=value …` asks for: read it, check it, compose `conf/<name>.yaml`, `run` that.
+
+    A mistake, one of `errors` and an interrupt end in one line and exit status 1. With `unused`, see `check_used`, a
+    key that `run` would pass over is a mistake. A command whose keys depend on what it reads takes `read_overrides` and
+    `errors_in_one_line` instead.
+    """
+    overrides = read_overrides(module, name, description, argv, unused or ())
+    with errors_in_one_line(*errors, interrupted=interrupted):
+        if unused is not None:
+            check_used(overrides, unused)
+        check_command_line(overrides, multirun=False, name=name, check=check)
+        run(compose(overrides, name))
+
+
+@contextmanager
+def errors_in_one_line(*errors: type[Exception], interrupted: str = "interrupted") -> Iterator[None]:
+    """End the process with one line and status 1 for a wrong configuration, a file's error, an interrupt or `errors`.
+
+    Any other error is a fault of this lab's, and keeps its traceback.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(f"error: {interrupted}")
+    except (ConfigError, OSError, *errors) as error:
+        sys.exit(f"error: {first_line(error)}")
 
 
 class CommandParser(argparse.ArgumentParser):

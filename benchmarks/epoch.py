@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hqcnn_lab.build import build
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.models import ImageClassifier
 
 

@@ -20,7 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hqcnn_lab.analysis import load_runs
 from hqcnn_lab.build import build
-from hqcnn_lab.config.command_line import CONFIG_DIR, compose
+from hqcnn_lab.config.compose import compose
+from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.models import GRADIENT_FREE
 from hqcnn_lab.models.trained import load_run
 from hqcnn_lab.run.summary import sizes

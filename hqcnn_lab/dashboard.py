@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 
 from hqcnn_lab.config.check import check_values
 from hqcnn_lab.config.command import read_overrides
-from hqcnn_lab.config.command_line import check_command_line, compose
+from hqcnn_lab.config.command_line import check_command_line
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.record.whole_file import whole_file
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hqcnn_lab.config.command_line import CONFIG_DIR
+from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.error import first_line
 
 PACKAGE = "hqcnn-lab"
@@ -158,7 +158,7 @@ def folders() -> Iterator[Finding]:
     yield Finding("ok" if found else "broken", "conf", _shown(CONFIG_DIR) if found else f"not at {_shown(CONFIG_DIR)}")
     if not found:
         return
-    from hqcnn_lab.config.command_line import compose
+    from hqcnn_lab.config.compose import compose
 
     paths = compose(["name=doctor", "paths.output_dir=."]).paths
     for name, path, key in (("cache", paths.cache_dir, "paths.cache_dir"), ("runs", paths.runs_dir, "paths.runs_dir")):

@@ -11,7 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config.check import check_dataset, check_values
 from hqcnn_lab.config.command import check_used, read_overrides
-from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.config.command_line import check_command_line
+from hqcnn_lab.config.compose import compose
+from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.config.new_path import check_new, free_name, holds_something
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.record.whole_file import whole_folder

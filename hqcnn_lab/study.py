@@ -13,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config.check import check_values, slow_precision
 from hqcnn_lab.config.command import read_overrides
-from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.config.command_line import check_command_line
+from hqcnn_lab.config.compose import compose
+from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.config.free_text import check_folder
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.record.run_folder import RunFolder

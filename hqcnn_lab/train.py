@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 from hqcnn_lab.config.arguments import check_arguments
 from hqcnn_lab.config.check import check
 from hqcnn_lab.config.command import CommandParser, help_of_train
-from hqcnn_lab.config.command_line import CONFIG_DIR, as_override, check_command_line, check_folders, compose_sweep
+from hqcnn_lab.config.command_line import check_command_line, check_folders
+from hqcnn_lab.config.compose import compose_sweep
+from hqcnn_lab.config.conf_files import CONFIG_DIR
+from hqcnn_lab.config.hydra_private import get_args_parser
+from hqcnn_lab.config.override import as_override
 from hqcnn_lab.distributed import is_follower
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.run.early_end import how_to_go_on, why_it_ended

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.source.layout import CLASSES, HALVES
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -14,7 +14,7 @@ from test_models import MODELS, QUICK
 from test_resume import assert_same_result, cut, into, told
 from test_train import RESUMED
 
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data import PhantomDataModule
 from hqcnn_lab.models import alexnet, vgg16
 from hqcnn_lab.models.trained import load_run

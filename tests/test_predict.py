@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from hqcnn_lab.build import build
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.inputs import read_inputs
 from hqcnn_lab.data.phantom.write import export_dicom, export_kaggle
 from hqcnn_lab.export import ExportError, write_onnx

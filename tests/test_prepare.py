@@ -18,7 +18,7 @@ from conftest import write_kaggle_tree
 from PIL import Image
 
 from hqcnn_lab import prepare
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.phantom.write import export_dicom
 from hqcnn_lab.data.source import download
 from hqcnn_lab.data.split.manifest import read_manifest

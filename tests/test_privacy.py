@@ -16,7 +16,7 @@ import pydicom
 import pytest
 from conftest import TINY
 
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.phantom.write import export_dicom
 from hqcnn_lab.run.training import train
 

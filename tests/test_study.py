@@ -18,7 +18,8 @@ from conftest import TINY_PHANTOM
 from hqcnn_lab import study
 from hqcnn_lab.config import check as rules
 from hqcnn_lab.config.check import check
-from hqcnn_lab.config.command_line import CONFIG_DIR, compose
+from hqcnn_lab.config.compose import compose
+from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.record.state import state_of
 from hqcnn_lab.sweep.declaration import (
     check_sweep,

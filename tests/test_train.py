@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import build
 from hqcnn_lab.callbacks import Convergence, WeightAverage
-from hqcnn_lab.config.command_line import CONFIG_DIR, compose
+from hqcnn_lab.config.compose import compose
+from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.data import ImageDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.error import ConfigError

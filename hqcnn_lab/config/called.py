@@ -4,10 +4,12 @@ from collections.abc import Iterable
 
 from omegaconf import DictConfig, OmegaConf
 
+from hqcnn_lab.config.key import key_of
+
 
 def called(group: str, choice: str | None, target: str | None, overrides: Iterable[str]) -> str:
     """The choice from `conf/<group>/`; the class where there is none, or where an override put another in its place."""
-    given = {line.lstrip("+").partition("=")[0] for line in overrides}
+    given = {key_of(line) for line in overrides}
     if choice is not None and f"{group}._target_" not in given:
         return choice
     return str(target).rpartition(".")[2].removesuffix("DataModule").lower()

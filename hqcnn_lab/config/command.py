@@ -11,7 +11,9 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from hqcnn_lab.config.check import check_values
-from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose, options_of
+from hqcnn_lab.config.command_line import check_command_line
+from hqcnn_lab.config.compose import compose
+from hqcnn_lab.config.conf_files import CONFIG_DIR, options_of
 from hqcnn_lab.error import ConfigError, first_line
 
 

@@ -1,9 +1,14 @@
-"""The dotted keys of a configuration."""
+"""The dotted keys of a configuration, and of the overrides that change it."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+
+def key_of(override: str) -> str:
+    """The key that a `key=value`, `+key=value` or `~key` of a command line is about."""
+    return override.lstrip("+~").partition("=")[0]
 
 
 def flat_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:

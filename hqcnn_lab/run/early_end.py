@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from hqcnn_lab.config.command_line import as_override
+from hqcnn_lab.config.override import as_override
 from hqcnn_lab.distributed import is_follower
 from hqcnn_lab.error import ConfigError, first_line
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
@@ -61,7 +61,7 @@ def name_of_signal(number: int) -> str:
         return f"signal {number}"
 
 
-def run_jobs(jobs: Iterable[Job], workers: int, threads: int | None = 1) -> Iterator[Ended]:
+def run_jobs(jobs: Iterable[Job], workers: int, threads: int | None = 1) -> Generator[Ended]:
     """Train `workers` jobs at a time, in processes of `threads` torch threads (None: torch's own choice); yield each as
     it ends.
 
@@ -200,11 +200,13 @@ def _print_to(path: Path) -> None:
 
 def _configured(job: Job) -> DictConfig:
     """The job's configuration, with Hydra's own in place: `${hydra:…}` has a value, and the record notes overrides."""
-    from hydra.core.hydra_config import HydraConfig
     from omegaconf import open_dict
 
+    from hqcnn_lab.config.compose import compose
+    from hqcnn_lab.config.hydra_private import HydraConfig
+
     if job.composed is None:
-        config = _compose(job.overrides)
+        config = compose(job.overrides, with_hydra=True)
         HydraConfig.instance().set_config(config)
         with open_dict(config):
             del config["hydra"]
@@ -212,14 +214,3 @@ def _configured(job: Job) -> DictConfig:
         config, HydraConfig.instance().cfg = job.composed
     config.paths.output_dir = str(job.folder)
     return config
-
-
-def _compose(overrides: Iterable[str]) -> DictConfig:
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    from hqcnn_lab.config.command_line import CONFIG_DIR
-
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return compose("config", list(overrides), return_hydra_config=True)

@@ -16,7 +16,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.config.command_line import n_jobs
+from hqcnn_lab.config.override import n_jobs
 from hqcnn_lab.record.digest import digest
 from hqcnn_lab.record.environment import code_version
 from hqcnn_lab.record.run_folder import RunFolder, flat

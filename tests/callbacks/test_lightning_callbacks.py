@@ -31,7 +31,7 @@ from hqcnn_lab.callbacks import (
     WeightAverage,
 )
 from hqcnn_lab.callbacks.checkpoint_io import WholeFileIO
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.optim import GVCO, QNG, parameter_groups
 from hqcnn_lab.quantum import QuantumLayer
 from hqcnn_lab.run.training import train

@@ -6,7 +6,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from hqcnn_lab.config.arguments import check_arguments
-from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose, hydra_in_place
+from hqcnn_lab.config.command_line import check_command_line
+from hqcnn_lab.config.compose import compose, hydra_in_place
+from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.config.ranges import TRAINER
 from hqcnn_lab.error import ConfigError
 

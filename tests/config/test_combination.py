@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 from hqcnn_lab.build import build
 from hqcnn_lab.config.check import check
 from hqcnn_lab.config.combination import check_combination
-from hqcnn_lab.config.command_line import CONFIG_DIR, compose
+from hqcnn_lab.config.compose import compose
+from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.models import GRADIENT_FREE
 from hqcnn_lab.optim import parameter_groups

@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from hqcnn_lab import train as train_module
 from hqcnn_lab.config import check as rules
 from hqcnn_lab.config.check import slow_precision
-from hqcnn_lab.config.command_line import CONFIG_DIR, as_override, check_command_line, compose
+from hqcnn_lab.config.command_line import check_command_line
+from hqcnn_lab.config.compose import compose
+from hqcnn_lab.config.conf_files import CONFIG_DIR
+from hqcnn_lab.config.override import as_override
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.run.training import train
 

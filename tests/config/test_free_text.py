@@ -10,8 +10,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError
 
 from hqcnn_lab.config.check import check
-from hqcnn_lab.config.command_line import as_override, check_command_line, check_folders, compose, hydra_in_place
+from hqcnn_lab.config.command_line import check_command_line, check_folders
+from hqcnn_lab.config.compose import compose, hydra_in_place
 from hqcnn_lab.config.free_text import check_name, check_path, check_wandb
+from hqcnn_lab.config.override import as_override
 from hqcnn_lab.error import ConfigError
 
 WRONG_NAMES = {

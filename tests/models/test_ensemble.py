@@ -10,7 +10,7 @@ from conftest import TINY, tiny_config
 from torch import Tensor, nn
 
 from hqcnn_lab.build import BuildError
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.models.ensemble import Ensemble
 from hqcnn_lab.models.trained import load_run

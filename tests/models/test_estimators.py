@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.decode.features import cached_features
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.models.cnn_features import CLASSIFIERS, CNNFeatures

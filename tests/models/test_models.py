@@ -9,7 +9,9 @@ import torch
 from hqcnn_lab import models
 from hqcnn_lab.build import BuildError
 from hqcnn_lab.config.check import check
-from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.config.command_line import check_command_line
+from hqcnn_lab.config.compose import compose
+from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.data import PhantomDataModule
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.models import alexnet, vgg16

@@ -6,7 +6,7 @@ import torch
 from omegaconf import OmegaConf
 
 from hqcnn_lab.build import build
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 
 
 def adabelief(theta: np.ndarray, gradients: np.ndarray, lr: float, weight_decay: float, eps: float) -> np.ndarray:

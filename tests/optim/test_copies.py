@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from hqcnn_lab.build import build
-from hqcnn_lab.config.command_line import CONFIG_DIR, compose
+from hqcnn_lab.config.compose import compose
+from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.optim import QNG, parameter_groups
 from hqcnn_lab.quantum import QuantumConv2d
 

@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
 from hqcnn_lab.analysis.runs import load_runs
 from hqcnn_lab.analysis.scores import classification_scores
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
 from hqcnn_lab.data.split.cut import Split
 from hqcnn_lab.models import ImageClassifier

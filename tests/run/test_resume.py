@@ -22,7 +22,7 @@ from test_train import RESUMED, best_epoch, rows_of
 from hqcnn_lab.analysis.metrics import read_metrics
 from hqcnn_lab.callbacks import StopCheckpoint
 from hqcnn_lab.config.check import check
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.models import ImageClassifier

@@ -11,7 +11,7 @@ import pytest
 from conftest import TINY, write_kaggle_tree
 from omegaconf import DictConfig
 
-from hqcnn_lab.config.command_line import compose
+from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data import KaggleDataModule
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.data.decode.cache import CacheError

@@ -18,7 +18,9 @@ from conftest import tiny_config
 from PIL import Image
 from wandb_server import KEY, bad_server
 
-from hqcnn_lab.config.command_line import CONFIG_DIR, check_command_line, compose
+from hqcnn_lab.config.command_line import check_command_line
+from hqcnn_lab.config.compose import compose
+from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.figures.confusion import confusion_figure
 from hqcnn_lab.record.digest import digest

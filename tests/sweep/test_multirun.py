@@ -20,7 +20,7 @@ from omegaconf import open_dict
 from run_folders import write_run
 from test_sweep import command, jobs_of
 
-from hqcnn_lab.config.command_line import compose_sweep
+from hqcnn_lab.config.compose import compose_sweep
 from hqcnn_lab.record.digest import digest
 from hqcnn_lab.record.environment import code_version
 from hqcnn_lab.sweep.multirun import run_job

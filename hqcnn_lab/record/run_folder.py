@@ -19,7 +19,8 @@ class Kind(NamedTuple):
     holds: Callable[[Any], bool]
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether `value` is a number that one can reckon with."""
     # Sums of squares stay finite, too.
     return isinstance(value, int | float) and not isinstance(value, bool) and -1e100 < value < 1e100
 
@@ -37,10 +38,10 @@ def _is_list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 
 _TEXT = Kind("a text", _is_text)
-_NUMBER = Kind("a finite number", _is_number)
+_NUMBER = Kind("a finite number", is_number)
 _COUNT = Kind("a whole number from 0 on", _is_count)
 _WHOLE = Kind("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool))
-_SHARE = Kind("between 0 and 1", lambda value: _is_number(value) and 0 <= value <= 1)
+_SHARE = Kind("between 0 and 1", lambda value: is_number(value) and 0 <= value <= 1)
 _TRUTH = Kind("true or false", lambda value: isinstance(value, bool))
 _WORD = Kind("a text or a whole number", lambda value: _is_text(value) or _WHOLE.holds(value))
 _GROUP = Kind("names with values", lambda value: isinstance(value, dict))

@@ -1,7 +1,5 @@
 """The run folder: everything known about a run, as plain files that are whole or absent."""
 
-import csv
-import io
 import json
 import os
 import traceback
@@ -15,6 +13,7 @@ from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from hqcnn_lab.record.csv_text import csv_text
 from hqcnn_lab.record.digest import digest
 from hqcnn_lab.record.environment import environment
 from hqcnn_lab.record.state import LOCK, sweep_up
@@ -63,11 +62,7 @@ class RunRecord:
 
     def write_table(self, name: str, header: list[str], rows: Any) -> None:
         """Write one file as CSV."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-        self.write(name, text.getvalue())
+        self.write(name, csv_text(header, rows))
 
     def write_figure(self, name: str, figure: "Figure") -> Path:
         """`figures/<name>.png`, 1000 pixels wide or so; returns where it is."""

@@ -1,0 +1,231 @@
+"""The process behind `warm`: it has imported what the lab's commands import, and forks one process for each command.
+
+A fork takes 20 ms, the imports take seconds. What a command forks or starts by itself is its own, but for the two kinds
+of process that would import everything once more: multiprocessing's fork server and a worker of joblib. Those come from
+processes that a command's process has forked at its very start, before any thread, and that wait for such work.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import random
+import runpy
+import select
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, NoReturn
+
+MESSAGE = 1 << 17  # bytes, at most
+LARGE = ("monai.losses", "sklearn.neighbors", "sklearn.svm", "skimage.feature", "skops.io", "matplotlib.pyplot")
+LARGE += ("lightning.pytorch.loggers", "wandb", "plotly.graph_objects", "joblib", "optuna", "submitit", "hydra.main")
+# It fills the place of packages that torchquantum lacks, and is read where a test asks for it.
+LEFT_OUT = "hqcnn_lab.quantum.engine.torchquantum"
+
+_exit_code = 0
+
+
+def main(descriptor: int) -> None:
+    """Fork what comes in over the socket; tell of each process its number, and how it ended."""
+    atexit.register(_end)  # before any import that registers something: the first comes last
+    _import_all()
+    control = socket.socket(fileno=descriptor)
+    running: dict[int, tuple[int, socket.socket]] = {}
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    while True:
+        for ready, _ in poll.poll():
+            if ready != control.fileno():
+                pid, answer = running.pop(ready)
+                _, status = os.waitpid(pid, 0)
+                poll.unregister(ready)
+                os.close(ready)
+                _say(answer, os.waitstatus_to_exitcode(status))
+                answer.close()
+                continue
+            message, descriptors, _, _ = socket.recv_fds(control, MESSAGE, 4)
+            if not message:
+                return
+            answer = socket.socket(fileno=descriptors.pop())
+            if not (pid := os.fork()):
+                for of_another in (control, answer, *(answer for _, answer in running.values())):
+                    of_another.close()
+                _become(json.loads(message), dict(zip(range(3), descriptors, strict=True)))
+                return
+            for used in descriptors:
+                os.close(used)
+            _say(answer, pid)
+            ended = os.pidfd_open(pid)
+            running[ended] = pid, answer
+            poll.register(ended, select.POLLIN)
+
+
+def _import_all() -> None:
+    import hqcnn_lab
+
+    names = [module.name for module in pkgutil.walk_packages(hqcnn_lab.__path__, "hqcnn_lab.")]
+    for name in [*names, *LARGE]:
+        if name != LEFT_OUT:
+            with suppress(ImportError):  # of an extra, or of a GPU
+                importlib.import_module(name)
+    for name in names:
+        if name.count(".") == 1 and hasattr(sys.modules.get(name), "main"):
+            del sys.modules[name]  # an entry point: it is read anew, as __main__
+            delattr(hqcnn_lab, name.rpartition(".")[2])
+    tasks = os.listdir("/proc/self/task")  # noqa: PTH208 (names are all that is wanted)
+    assert len(tasks) == 1, f"a fork of {len(tasks)} threads keeps one of them"
+    gc.collect()
+    gc.freeze()  # what no collection looks at stays shared between the processes
+
+
+def _say(answer: socket.socket, number: int) -> None:
+    with suppress(BrokenPipeError):  # nobody waits for it
+        answer.sendall(f"{number}\n".encode())
+
+
+def _become(wanted: dict[str, Any], descriptors: dict[int, int]) -> None:
+    """Run a command line of Python's in this process, as a new one would: `-m module …` or `-c code …`."""
+    global _exit_code
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in wanted.get("ignored", ()):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, wanted.get("blocked", ()))
+    if wanted.get("new_session"):
+        os.setsid()
+    for number, given in descriptors.items():
+        os.dup2(given, number, inheritable=number < 3)
+    for given in set(descriptors.values()) - descriptors.keys():
+        os.close(given)
+    os.chdir(wanted["cwd"])
+    os.environ.clear()
+    os.environ.update(wanted["environment"])
+    tempfile.tempdir = None  # TMPDIR may be another one
+    _seed_anew()
+    kind, what, *arguments = wanted["line"]
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
+    sys.path[:1] = [wanted["cwd"] if kind == "-m" else "", *paths]
+    _keep_some_waiting(wanted["line"])
+    try:
+        if kind == "-m":
+            sys.argv = [what, *arguments]
+            sys.modules.pop(what, None)  # joblib's worker: runpy would warn of a second one
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = ["-c", *arguments]
+            vars(sys.modules["__main__"]).pop("__file__", None)
+            exec(compile(what, "<string>", "exec"), vars(sys.modules["__main__"]))
+    except SystemExit as end:
+        _exit_code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+    except KeyboardInterrupt:
+        _exit_code = -signal.SIGINT
+        raise
+    except BaseException:
+        _exit_code = 1
+        raise
+
+
+def _seed_anew() -> None:
+    import numpy as np
+    import torch
+
+    random.seed()
+    np.random.seed(None)  # noqa: NPY002 (the state that libraries use)
+    torch.seed()
+
+
+def _end() -> None:
+    """Spare a command the third of a second in which Python takes its modules apart."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    if _exit_code == -signal.SIGINT:  # as Python ends
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(_exit_code)
+
+
+def _keep_some_waiting(line: list[str]) -> None:
+    """Have the fork server, and the workers of `hydra/launcher=cores`, come from forks that are made now."""
+    from multiprocessing import util
+
+    servers = [_Waiting()]
+    workers = [_Waiting(), _Waiting()] if "hydra/launcher=cores" in line else []
+
+    def spawn(path: str, arguments: list[str], descriptors: list[int]) -> int:
+        if servers and "multiprocessing.forkserver" in os.fsdecode(arguments[-1]):
+            return servers.pop().run(arguments[-2:], descriptors, os.environ)
+        return start(path, arguments, descriptors)
+
+    start = util.spawnv_passfds
+    util.spawnv_passfds = spawn
+    if workers:
+        from joblib.externals.loky.backend import fork_exec as loky
+
+        execute = loky.fork_exec
+
+        def execute_or_fork(line: list[str], descriptors: list[int], env: dict[str, str] | None = None) -> int:
+            if workers:
+                return workers.pop().run(line[1:], descriptors, os.environ | (env or {}))
+            return execute(line, descriptors, env=env)
+
+        loky.fork_exec = execute_or_fork
+
+
+class _Waiting:
+    """A process, child of this one, that waits for a command line of Python's; it ends when this one does."""
+
+    _sockets: list[socket.socket] = []
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._sockets.append(ours)
+        self._pid, self._work = os.fork(), ours
+        if not self._pid:
+            while self._sockets:
+                self._sockets.pop().close()
+            _wait_for_work(theirs)
+        theirs.close()
+
+    def run(self, line: list[str], descriptors: list[int], environment: Mapping[str, str]) -> int:
+        """Have it run `line`, with `descriptors` at the numbers they have here; return its own number."""
+        numbers = sorted({int(number) for number in descriptors})
+        ignored = [n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN]
+        wanted = {"line": [os.fsdecode(word) for word in line], "numbers": numbers, "environment": dict(environment)}
+        wanted |= {"ignored": ignored, "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, []))}
+        wanted["cwd"] = os.getcwd()  # noqa: PTH109 (a text for JSON)
+        socket.send_fds(self._work, [json.dumps(wanted).encode()], numbers)
+        self._work.close()
+        return self._pid
+
+
+def _wait_for_work(work: socket.socket) -> NoReturn:
+    message, given, _, _ = socket.recv_fds(work, MESSAGE, 100)
+    work.close()
+    if not message:
+        os._exit(0)
+    wanted = json.loads(message)
+    # First out of the way of the numbers that they have to get.
+    high = [_moved(descriptor, 500) for descriptor in given]
+    _become(wanted, dict(zip(wanted["numbers"], high, strict=True)))
+    sys.exit()
+
+
+def _moved(descriptor: int, least: int) -> int:
+    import fcntl
+
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD, least)
+    os.close(descriptor)
+    return moved
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -28,7 +28,7 @@ report: .venv/ready  ## one page of all runs so far, report.html; more: make rep
 sync: .venv/ready  ## upload W&B's offline runs (needs: wandb login)
 	@find $(wildcard runs multirun) -type d -name 'offline-run-*' -exec $(BIN)/wandb sync {} +
 
-study: .venv/ready  ## compare optimizers fairly, on the phantom; more: make study ARGS="sweep=noise scale=kaggle scale.root=…"
+study: .venv/ready  ## compare optimizers fairly, on the phantom; more: make study ARGS="study=noise scale=kaggle scale.root=…"
 	$(BIN)/python -m hqcnn_lab.study $(ARGS)
 
 # Tests start many processes: compiled files spare each of them half a second.

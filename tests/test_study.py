@@ -16,26 +16,22 @@ import pytest
 from conftest import TINY_PHANTOM
 
 from hqcnn_lab import study
+from hqcnn_lab.analysis import load_runs
 from hqcnn_lab.config import check as rules
 from hqcnn_lab.config.check import check
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.record.state import state_of
-from hqcnn_lab.sweep.declaration import (
-    check_sweep,
-    choice_of,
-    choose,
-    commits,
-    make_cells,
-    markdown_table,
-    overrides_of,
-)
+from hqcnn_lab.sweep import study_training
+from hqcnn_lab.sweep.declaration import check_study, make_cells, overrides_of
 from hqcnn_lab.sweep.jobs import Ended, Job
+from hqcnn_lab.sweep.rate_choice import choice_of, choose
+from hqcnn_lab.sweep.study_tables import commits, markdown_table
 
-# Of the sweep `optimizers`, two arms; the runs are tiny.
-TWO_ARMS = ["~sweep.conditions.shots_8", *(f"~sweep.arms.{arm}" for arm in ("sgd", "adamw", "adabelief", "radam"))]
+# Of the study `optimizers`, two arms; the runs are tiny.
+TWO_ARMS = ["~study.conditions.shots_8", *(f"~study.arms.{arm}" for arm in ("sgd", "adamw", "adabelief", "radam"))]
 TINY = ", ".join(f'"{line}"' for line in [*TINY_PHANTOM, "trainer.max_epochs=2"])
-SMALL = [*TWO_ARMS, "sweep.lr_factors=[1,3]", "sweep.tune_seeds=[100]", "sweep.seeds=[0]", f"overrides=[{TINY}]"]
+SMALL = [*TWO_ARMS, "study.lr_factors=[1,3]", "study.tune_seeds=[100]", "study.seeds=[0]", f"overrides=[{TINY}]"]
 
 
 @pytest.fixture(autouse=True)
@@ -60,22 +56,26 @@ def refused(*arguments: str) -> str:
 
 
 WRONG = {
-    "sweep=optimisers": "sweep=optimisers: there is no such choice; sweep is one of",
+    "study=optimisers": "study=optimisers: there is no such choice; study is one of",
     "scale=mnist": "scale=mnist: there is no such choice; scale is one of kaggle, phantom",
-    "sweep.seed=[1]": "sweep.seed: there is no such key; did you mean sweep.seeds?",
-    "sweep.lr_factors=[1,0]": "sweep.lr_factors=[1, 0]: must be positive numbers, each once",
-    "sweep.lr_factors=[1,1.0]": "must be positive numbers, each once",
-    "sweep.seeds=[0,100]": "sweep.seeds: 100 is among sweep.tune_seeds; results take fresh seeds",
-    "sweep.seeds=[]": "sweep.seeds=[]: needs at least one",
-    "sweep.tune_seeds=[]": "sweep.tune_seeds=[]: needs at least one, or sweep.lr_factors=[1]",
-    "sweep.tune_seeds=[-1]": "sweep.tune_seeds=[-1]: must be whole numbers from 0 on",
-    "sweep.final=best": "sweep.final=best: must be chosen or all",
-    "+sweep.arms.mine=[5]": "sweep.arms.mine=[5]: must be a list of overrides",
-    '+sweep.arms.mine=["seed=1"]': "sweep.arms.mine: seed=1 is not for a sweep to say",
-    'overrides=["paths.cache_dir=x"]': "overrides: paths.cache_dir=x is not for a sweep to say",
+    "study.seed=[1]": "study.seed: there is no such key; did you mean study.seeds?",
+    "study.lr_factors=[1,0]": "study.lr_factors=[1, 0]: must be positive numbers, each once",
+    "study.lr_factors=[1,1.0]": "must be positive numbers, each once",
+    "study.seeds=[0,100]": "study.seeds: 100 is among study.tune_seeds; results take fresh seeds",
+    "study.seeds=[]": "study.seeds=[]: needs at least one",
+    "study.tune_seeds=[]": "study.tune_seeds=[]: needs at least one, or study.lr_factors=[1]",
+    "study.tune_seeds=[-1]": "study.tune_seeds=[-1]: must be whole numbers from 0 on",
+    "sweep=noise": "sweep=noise: sweep is called study now; write study=noise",
+    "~sweep.arms.sgd": "~sweep.arms.sgd: sweep is called study now; write ~study.arms.sgd",
+    '+sweep.arms.mine=["optim=adam"]': """write +study.arms.mine=["optim=adam"]""",
+    "sweep.seeds=[0]": "write study.seeds=[0]",
+    "study.final=best": "study.final=best: must be chosen or all",
+    "+study.arms.mine=[5]": "study.arms.mine=[5]: must be a list of overrides",
+    '+study.arms.mine=["seed=1"]': "study.arms.mine: seed=1 is not to be declared; the study sets ",
+    'overrides=["paths.cache_dir=x"]': "overrides: paths.cache_dir=x is not to be declared; the study sets ",
     "workers=0": "workers=0: must be at least 1",
     "workers=100000": "workers=100000: this machine has ",
-    "sweep.name=../x": "sweep.name=../x: has / in it",
+    "study.name=../x": "study.name=../x: has / in it",
     "scale.name=a/b": "scale.name=a/b: has / in it",
     "out=''": "out=: is empty",
     "scale=kaggle": "scale.root=null: not set; give the folder of the data",
@@ -87,23 +87,23 @@ def test_a_mistake_is_one_line(argument: str) -> None:
     assert WRONG[argument] in refused(*SMALL, argument)
 
 
-def test_a_wrong_override_names_sweep_arm_condition_and_key() -> None:
-    said = refused(*SMALL, '+sweep.conditions.few=["circuit.shot=8"]', "plan=true")
+def test_a_wrong_override_names_study_arm_condition_and_key() -> None:
+    said = refused(*SMALL, '+study.conditions.few=["circuit.shot=8"]', "plan=true")
     assert said == (
-        "sweep=optimizers, arm gvco, condition few: circuit.shot: there is no such key; did you mean circuit.shots?"
+        "study=optimizers, arm gvco, condition few: circuit.shot: there is no such key; did you mean circuit.shots?"
     )
-    said = refused(*SMALL, '+sweep.arms.mine=["optim=adam","optim.lr=-1"]')
-    assert said == "sweep=optimizers, arm mine, condition exact: optim.lr=-1: must be a positive, finite number"
+    said = refused(*SMALL, '+study.arms.mine=["optim=adam","optim.lr=-1"]')
+    assert said == "study=optimizers, arm mine, condition exact: optim.lr=-1: must be a positive, finite number"
 
 
-def test_help_lists_every_sweep_with_its_question_and_needs_no_torch() -> None:
+def test_help_lists_every_study_with_its_question_and_needs_no_torch() -> None:
     code = (
         "import sys\nfrom hqcnn_lab.study import main\n"
         "try: main(['--help'])\nfinally: assert not {'torch', 'lightning', 'wandb'} & set(sys.modules)"
     )
     env = os.environ | {"PYTHONPATH": str(CONFIG_DIR.parent)}
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env).stdout
-    for path in (CONFIG_DIR / "sweep").glob("*.yaml"):
+    for path in (CONFIG_DIR / "study").glob("*.yaml"):
         assert re.search(rf"^  {path.stem} +\w.*\?$", said, re.MULTILINE)
     assert "tune_seeds:" in said
 
@@ -119,10 +119,10 @@ def test_a_finished_run_of_no_figures_is_named_and_costs_the_others_nothing(
                     (end.job.folder / name).write_text("[]")
             yield end
 
-    monkeypatch.setattr(study, "run_jobs", run_jobs)
+    monkeypatch.setattr(study_training, "run_jobs", run_jobs)
     out = here / "multirun" / "optimizers_phantom"
     with pytest.raises(SystemExit) as refused:
-        study.main([*TWO_ARMS, "sweep.lr_factors=[1]", "sweep.seeds=[5,6]"])
+        study.main([*TWO_ARMS, "study.lr_factors=[1]", "study.seeds=[5,6]"])
     [damaged] = (here / "multirun" / "runs").glob("*adam*_s5_*")
     assert str(refused.value) == (
         f"error: not whole: adam exact lr×1 seed 5: {damaged}/summary.json holds a list, not names with values (move "
@@ -158,8 +158,8 @@ def test_the_choice_is_of_validation_and_never_of_tests(here: Path, monkeypatch:
         validation = best.get(lr, 0.6)
         return {"val/accuracy": validation, "test/accuracy": 1 - validation}
 
-    monkeypatch.setattr(study, "run_jobs", plant(merit))
-    study.main([*TWO_ARMS, "sweep.tune_seeds=[100,101]", "sweep.seeds=[5,6]"])
+    monkeypatch.setattr(study_training, "run_jobs", plant(merit))
+    study.main([*TWO_ARMS, "study.tune_seeds=[100,101]", "study.seeds=[5,6]"])
     out = here / "multirun" / "optimizers_phantom"
     chosen = {row["arm"]: row for row in table(out / "chosen.csv")}
     assert {arm: float(row["lr"]) for arm, row in chosen.items()} == {"gvco": 0.09, "adam": 0.004}
@@ -190,9 +190,9 @@ def test_a_failure_to_draw_is_a_line_and_loses_no_table(
     def fail(*_: object) -> None:
         raise RuntimeError("no fonts\nat all")
 
-    monkeypatch.setattr(study, "run_jobs", plant(lambda lr, s: {"val/accuracy": 0.9}))
+    monkeypatch.setattr(study_training, "run_jobs", plant(lambda lr, s: {"val/accuracy": 0.9}))
     monkeypatch.setattr("hqcnn_lab.figures.study.study_figures", fail)
-    study.main([*TWO_ARMS, "sweep.lr_factors=[1]", "sweep.seeds=[0]"])
+    study.main([*TWO_ARMS, "study.lr_factors=[1]", "study.seeds=[0]"])
     assert "statistics and figures: not all of them written (no fonts at all)\n" in capsys.readouterr().out
     files = {path.name for path in (here / "multirun" / "optimizers_phantom").iterdir() if path.is_file()}
     assert files == {"chosen.csv", "runs.csv", "statistics.md", "study.yaml", "table.md"}
@@ -201,12 +201,11 @@ def test_a_failure_to_draw_is_a_line_and_loses_no_table(
 def test_an_arm_that_diverges_everywhere_is_told_and_the_others_go_on(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        study, "run_jobs", plant(lambda lr, s: {"val/accuracy": 0.9} if lr < 0.005 else "TrainingDiverged: nan")
-    )
-    arguments = [*TWO_ARMS, "sweep.lr_factors=[1,3]", "sweep.seeds=[0]"]
+    run_jobs = plant(lambda lr, s: {"val/accuracy": 0.9} if lr < 0.005 else "TrainingDiverged: nan")
+    monkeypatch.setattr(study_training, "run_jobs", run_jobs)
+    arguments = [*TWO_ARMS, "study.lr_factors=[1,3]", "study.seeds=[0]"]
     said = refused(*arguments)
-    assert said.startswith("not whole: gvco exact: diverged at every learning rate; lower sweep.lr_factors")
+    assert said.startswith("not whole: gvco exact: diverged at every learning rate; lower study.lr_factors")
     rows = table(here / "multirun" / "optimizers_phantom" / "runs.csv")
     assert [(row["arm"], row["stage"], row["status"]) for row in rows] == [
         ("gvco", "tune", "diverged"),
@@ -220,20 +219,35 @@ def test_an_arm_that_diverges_everywhere_is_told_and_the_others_go_on(
 
 
 def test_an_arm_is_not_chosen_from_half_its_grid(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        study, "run_jobs", plant(lambda lr, s: "OSError: no space left" if lr == 0.09 else {"val/accuracy": 0.9})
-    )
-    said = refused(*TWO_ARMS, "sweep.lr_factors=[1,3]", "sweep.seeds=[0]")
+    run_jobs = plant(lambda lr, s: "OSError: no space left" if lr == 0.09 else {"val/accuracy": 0.9})
+    monkeypatch.setattr(study_training, "run_jobs", run_jobs)
+    said = refused(*TWO_ARMS, "study.lr_factors=[1,3]", "study.seeds=[0]")
     assert said.startswith("not whole: gvco exact lr×3 seed 100 failed, so gvco is not tuned;")
     assert [row["arm"] for row in table(here / "multirun" / "optimizers_phantom" / "chosen.csv")] == ["adam"]
 
 
 def test_every_factor_runs_where_nothing_is_chosen(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "run_jobs", plant(lambda lr, s: {"val/accuracy": lr}))
-    study.main([*TWO_ARMS, "sweep.final=all", "sweep.lr_factors=[1,3]", "sweep.seeds=[0,1]"])
+    monkeypatch.setattr(study_training, "run_jobs", plant(lambda lr, s: {"val/accuracy": lr}))
+    study.main([*TWO_ARMS, "study.final=all", "study.lr_factors=[1,3]", "study.seeds=[0,1]"])
     rows = table(here / "multirun" / "optimizers_phantom" / "runs.csv")
     assert [row["stage"] for row in rows] == ["final"] * 8
     assert {(row["arm"], row["factor"]) for row in rows} == {(a, f) for a in ("gvco", "adam") for f in "13"}
+
+
+def test_a_study_of_an_older_version_goes_on_and_is_reported(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Older versions called what is declared `sweep`, on the command line and in study.yaml.
+    monkeypatch.setattr(study_training, "run_jobs", plant(lambda lr, s: {"val/accuracy": 0.9}))
+    arguments, out = [*TWO_ARMS, "study.lr_factors=[1]"], here / "multirun" / "optimizers_phantom"
+    study.main([*arguments, "study.seeds=[0]"])
+    written = (out / "study.yaml").read_text()
+    assert written.startswith("study:\n")
+    (out / "study.yaml").write_text(written.replace("study:\n", "sweep:\n", 1))
+    assert len(load_runs([out])) == 2
+    before = results(here / "multirun" / "runs")
+    study.main([*arguments, "study.seeds=[0,1]"])
+    assert before.items() <= results(here / "multirun" / "runs").items()
+    assert (out / "study.yaml").read_text().startswith("study:\n")
+    assert len(load_runs([out])) == 4
 
 
 def tuning_row(factor: float, accuracy: float, loss: float = 1.0, status: str = "finished", test: float = 0.5) -> dict:
@@ -288,19 +302,19 @@ def test_commits_tells_of_runs_of_several_versions(tmp_path: Path) -> None:
 
 def test_folders_are_named_by_what_is_computed(here: Path) -> None:
     def folders(*arguments: str) -> list[str]:
-        config = compose([*TWO_ARMS, "~sweep.arms.gvco", *arguments], "study")
+        config = compose([*TWO_ARMS, "~study.arms.gvco", *arguments], "study")
         [cell] = make_cells(config)
-        return [cell.run("tune", factor, 0, here).job.folder.name for factor in config.sweep.lr_factors]
+        return [cell.run("tune", factor, 0, here).job.folder.name for factor in config.study.lr_factors]
 
-    first = folders("sweep.lr_factors=[1,3]")
+    first = folders("study.lr_factors=[1,3]")
     assert len(set(first)) == 2
     assert first[0].startswith("phantom_adam_lr0.004_s0_")
     # Another name, cache and logger, and a default said aloud: the same runs.
     said = 'overrides=["logger=wandb","optim.lr=4e-3"]'
-    assert folders("sweep.lr_factors=[1]", "paths.cache_dir=elsewhere", "sweep.name=other", said) == first[:1]
+    assert folders("study.lr_factors=[1]", "paths.cache_dir=elsewhere", "study.name=other", said) == first[:1]
     # The same learning rate, by another way.
-    assert folders("sweep.lr_factors=[10]", 'overrides=["optim.lr=1.2e-3"]') == first[1:]
-    assert folders("sweep.lr_factors=[1]", 'overrides=["trainer.max_epochs=3"]') != first[:1]
+    assert folders("study.lr_factors=[10]", 'overrides=["optim.lr=1.2e-3"]') == first[1:]
+    assert folders("study.lr_factors=[1]", 'overrides=["trainer.max_epochs=3"]') != first[:1]
 
 
 def test_a_factor_moves_both_learning_rates(here: Path) -> None:
@@ -365,17 +379,17 @@ def test_an_interrupted_study_loses_and_repeats_nothing(here: Path, capsys: pyte
         assert best["factor"] == choice["factor"]
 
 
-SWEEPS = sorted((CONFIG_DIR / "sweep").glob("*.yaml"))
+STUDIES = sorted((CONFIG_DIR / "study").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("scale", ["phantom", "kaggle"])
-@pytest.mark.parametrize("sweep", SWEEPS, ids=lambda path: path.stem)
-def test_every_arm_and_condition_composes(sweep: Path, scale: str, kaggle_root: Path) -> None:
-    config = compose([f"sweep={sweep.stem}", f"scale={scale}"], "study")
+@pytest.mark.parametrize("declared", STUDIES, ids=lambda path: path.stem)
+def test_every_arm_and_condition_composes(declared: Path, scale: str, kaggle_root: Path) -> None:
+    config = compose([f"study={declared.stem}", f"scale={scale}"], "study")
     if scale == "kaggle":
         config.scale.root = str(kaggle_root)
-    check_sweep(config)
-    arms, conditions = list(config.sweep.arms), list(config.sweep.conditions)
+    check_study(config)
+    arms, conditions = list(config.study.arms), list(config.study.conditions)
     # All pairs would take minutes; at the other scale, the last pair.
     pairs = dict.fromkeys([*((conditions[0], arm) for arm in arms), *((c, arms[0]) for c in conditions)])
     for condition, arm in pairs if scale == "phantom" else [(conditions[-1], arms[-1])]:
@@ -383,7 +397,7 @@ def test_every_arm_and_condition_composes(sweep: Path, scale: str, kaggle_root: 
 
 
 def test_plan_counts_and_trains_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    study.main([*TWO_ARMS, "~sweep.arms.gvco", "plan=true", "workers=3"])
+    study.main([*TWO_ARMS, "~study.arms.gvco", "plan=true", "workers=3"])
     assert capsys.readouterr().out.splitlines()[1:] == [
         "1 arms × 1 conditions, 3 runs at a time",
         "tuning: 5 learning rates × 1 seeds each, 5 runs, 0 done",
@@ -396,8 +410,8 @@ def test_a_precision_that_the_cpu_imitates_is_told_with_the_key_of_a_study(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(rules, "_has_bfloat16", lambda: False)
-    study.main([*TWO_ARMS, "~sweep.arms.gvco", "plan=true", 'overrides=["trainer.precision=bf16-mixed"]'])
+    study.main([*TWO_ARMS, "~study.arms.gvco", "plan=true", 'overrides=["trainer.precision=bf16-mixed"]'])
     remedy = """'overrides=["trainer.precision=32-true"]'"""
     assert capsys.readouterr().out.rstrip().endswith(f"stop it and add {remedy}")
-    study.main([*TWO_ARMS, "~sweep.arms.gvco", "plan=true", remedy.strip("'")])
+    study.main([*TWO_ARMS, "~study.arms.gvco", "plan=true", remedy.strip("'")])
     assert "warning" not in capsys.readouterr().out

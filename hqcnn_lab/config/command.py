@@ -2,8 +2,9 @@
 
 import argparse
 import io
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from string import Template
 from typing import Any, NoReturn
@@ -14,7 +15,8 @@ from hqcnn_lab.config.check import check_values
 from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.config.conf_files import CONFIG_DIR, options_of
-from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.config.key import key_of
+from hqcnn_lab.error import ConfigError, first_line, shown
 
 
 def run_command(
@@ -26,17 +28,19 @@ def run_command(
     *,
     check: Callable[[DictConfig], None] = check_values,
     unused: Sequence[str] | None = None,
+    renamed: Mapping[str, str] | None = None,
     errors: tuple[type[Exception], ...] = (),
     interrupted: str = "interrupted",
 ) -> None:
     """Do what `python -m <module> key=value …` asks for: read it, check it, compose `conf/<name>.yaml`, `run` that.
 
     A mistake, one of `errors` and an interrupt end in one line and exit status 1. With `unused`, see `check_used`, a
-    key that `run` would pass over is a mistake. A command whose keys depend on what it reads takes `read_overrides` and
-    `errors_in_one_line` instead.
+    key that `run` would pass over is a mistake, and with `renamed` a key by an older name. A command whose keys depend
+    on what it reads takes `read_overrides` and `errors_in_one_line` instead.
     """
     overrides = read_overrides(module, name, description, argv, unused or ())
     with errors_in_one_line(*errors, interrupted=interrupted):
+        check_renamed(overrides, renamed or {})
         if unused is not None:
             check_used(overrides, unused)
         check_command_line(overrides, multirun=False, name=name, check=check)
@@ -88,11 +92,19 @@ def read_overrides(
 def check_used(overrides: Sequence[str], unused: Sequence[str]) -> None:
     """Raise `ConfigError` for a key that would be passed over: one of `unused`, or below one, or one that is added."""
     for line in overrides:
-        key = line.lstrip("+~").partition("=")[0]
+        key = key_of(line)
         if line.startswith("+"):
             raise ConfigError(f"{line}: there is no key {key}, and nothing here would use one")
         if any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in (*unused, "hydra")):
             raise ConfigError(f"{line}: nothing here depends on {key}; leave it out")
+
+
+def check_renamed(overrides: Sequence[str], renamed: Mapping[str, str]) -> None:
+    """Raise `ConfigError` for a group by its older name, or a key below it; says the new one."""
+    for line in overrides:
+        for old, new in renamed.items():
+            if re.match(rf"{re.escape(old)}([.=@]|$)", line.lstrip("+~")):
+                raise ConfigError(f"{shown(line)}: {old} is called {new} now; write {shown(line.replace(old, new, 1))}")
 
 
 def _lines_of(name: str, unused: Sequence[str]) -> Iterator[str]:

@@ -14,7 +14,6 @@ from garbled_files import MAPPINGS, TABLES, Garbling, garblings
 from omegaconf import DictConfig
 from run_folders import set_status, write_run
 
-from hqcnn_lab import study
 from hqcnn_lab.analysis import load_runs, offline
 from hqcnn_lab.analysis.comparison import read_correct, read_groups
 from hqcnn_lab.analysis.metrics import read_metrics
@@ -24,9 +23,10 @@ from hqcnn_lab.reporting import pictures
 from hqcnn_lab.reporting.contents import make_contents
 from hqcnn_lab.run import resume
 from hqcnn_lab.run.find_run import newest_run
-from hqcnn_lab.sweep import multirun
-from hqcnn_lab.sweep.declaration import Run, commits, row_of
+from hqcnn_lab.sweep import multirun, study
+from hqcnn_lab.sweep.declaration import Run
 from hqcnn_lab.sweep.jobs import Job
+from hqcnn_lab.sweep.study_tables import commits, row_of
 
 EVERY = "HQCNN_EVERY_GARBLING" in os.environ  # all 1,600, in place of every twelfth
 DIGEST = "0123456789ab"

@@ -115,7 +115,7 @@ def test_a_study_sweeps_up_in_its_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     parts = left_by(gone, *those_of_a_run(write_run(tmp_path / "multirun" / "runs" / "killed")))
-    monkeypatch.setattr(study, "_train", lambda *_, **__: None)
+    monkeypatch.setattr("hqcnn_lab.sweep.study.train_runs", lambda *_, **__: None)
     with pytest.raises(SystemExit, match="absent"):
         study.main(TWO_ARMS)
     assert not any(part.exists() for part in parts)

@@ -1,0 +1,48 @@
+"""The learning rate that each arm of a study gets: the best on validation, by a rule that is the same for all."""
+
+from collections.abc import Iterable
+from statistics import fmean
+from typing import NamedTuple
+
+from hqcnn_lab.sweep.study_tables import Row
+
+
+class Choice(NamedTuple):
+    """The learning rate that an arm gets under a condition. `edge`: `lowest` or `highest` of the grid, or empty."""
+
+    condition: str
+    arm: str
+    factor: float
+    lr: float
+    edge: str
+    val_accuracy: float | None
+
+
+def choose(rows: Iterable[Row]) -> Row | None:
+    """Of one cell's tuning rows, one of the best learning rate: highest mean `val/accuracy`; None: none finished.
+
+    Ties go to the lower mean `val/loss`, then to the lower rate. A rate at which any run diverged or failed is out.
+    Tests play no part.
+    """
+    grid: dict[float, list[Row]] = {}
+    for row in rows:
+        grid.setdefault(row["factor"], []).append(row)
+    whole = [group for group in grid.values() if all(row["status"] == "finished" for row in group)]
+
+    def merit(group: list[Row]) -> tuple[float, float, float]:
+        # Rounded: a mean of the same accuracies in another order is a tie, too.
+        return round(_mean(group, "val/accuracy"), 9), -round(_mean(group, "val/loss"), 9), -group[0]["factor"]
+
+    best = max(whole, key=merit, default=None)
+    return None if best is None else best[0] | {"val/accuracy": _mean(best, "val/accuracy")}
+
+
+def _mean(group: list[Row], name: str) -> float:
+    return fmean(row[name] for row in group)
+
+
+def choice_of(best: Row, factors: list[float]) -> Choice:
+    """Say also whether the grid may have been too narrow for this arm."""
+    factor = best["factor"]
+    edge = "" if min(factors) < factor < max(factors) else "lowest" if factor == min(factors) else "highest"
+    return Choice(best["condition"], best["arm"], factor, best["lr"], edge, best["val/accuracy"])

@@ -12,10 +12,11 @@ def key_of(override: str) -> str:
 
 
 def flat_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Every key below `node`, those of groups too, in order."""
+    """Every key below `node`, those of groups too, in order; not what an interpolation refers to."""
     for key in node:
         yield f"{prefix}{key}"
-        if not OmegaConf.is_interpolation(node, key) and isinstance(node._get_node(key), DictConfig) and node[key]:
+        refers = OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key)
+        if not refers and isinstance(node[key], DictConfig):
             yield from flat_keys(node[key], f"{prefix}{key}.")
 
 

@@ -70,10 +70,10 @@ def show(title: str, rates: dict[str, list[float]], plain: str) -> None:
 
 def export_slices(out: Path, n_slices: int, n_patients: int) -> Path:
     """As many DICOM slices or a few more, about 20 in a series, and localizers besides."""
-    from hqcnn_lab.data.phantom.write import export_dicom
+    from hqcnn_lab.data.phantom.write import write_dicom
 
     n_series = ceil(n_slices / n_patients / 20)
-    return export_dicom(out, n_patients, ceil(n_slices / n_patients / n_series), n_series)
+    return write_dicom(out, n_patients, ceil(n_slices / n_patients / n_series), n_series)
 
 
 def dicom_module(root: Path, cache: Path, batch_size: int = 64) -> Any:
@@ -144,7 +144,7 @@ def epochs(options: argparse.Namespace, root: Path, cache: Path, batch_size: int
 def tables(options: argparse.Namespace) -> None:
     """Ingest of both kinds of files, then the epoch."""
     from hqcnn_lab.data import KaggleDataModule
-    from hqcnn_lab.data.phantom.write import export_kaggle
+    from hqcnn_lab.data.phantom.write import write_kaggle
 
     began = time.perf_counter()
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
@@ -154,7 +154,7 @@ def tables(options: argparse.Namespace) -> None:
     slices, cache = export_slices(options.scratch / "dicom", options.files, 12), options.scratch / "cache"
     ingest(options, "DICOM, 256×256, 12 of 16 bits", dicom_module(slices, cache), read_dicom, "PydicomReader")
     n_test, title = options.files // 5, "pictures as published" if options.kaggle else "JPEG, 128×128"
-    pictures = options.kaggle or export_kaggle(options.scratch / "kaggle", options.files - n_test, n_test)
+    pictures = options.kaggle or write_kaggle(options.scratch / "kaggle", options.files - n_test, n_test)
     module = KaggleDataModule(pictures, cache, image_size=SIZE)
     ingest(options, title, module, lambda path: np.asarray(Image.open(path)), "PILReader")
     for batch_size in (64, 512):

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Export what the command line asks for; a wrong one is answered in one line, with exit status 1."""
     run_command(
         "hqcnn_lab.export",
-        "export_model",
+        "export",
         DESCRIPTION,
         _export,
         argv,

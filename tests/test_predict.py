@@ -21,7 +21,7 @@ from PIL import Image
 from hqcnn_lab.build import build
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.inputs import read_inputs
-from hqcnn_lab.data.phantom.write import export_dicom, export_kaggle
+from hqcnn_lab.data.phantom.write import write_dicom, write_kaggle
 from hqcnn_lab.export import ExportError, write_onnx
 from hqcnn_lab.models.explain import NoGradient, integrated_gradients
 from hqcnn_lab.models.trained import UnusableRun, load_run
@@ -172,7 +172,7 @@ def test_a_dicom_file_is_read_as_the_network_was_trained(
 
 
 def test_a_slice_of_a_series_is_scaled_with_its_folder_as_in_training(tmp_path: Path) -> None:
-    tree = export_dicom(tmp_path / "tree", 24, 3, 1, size=32)
+    tree = write_dicom(tmp_path / "tree", 24, 3, 1, size=32)
     given = ["dataset=rembrandt", f"dataset.root={tree}", f"dataset.clinical={tree}/clinical.csv", *TINY]
     given += ["logger=none", "trainer.max_epochs=1", "name=tiny", f"paths.output_dir={tmp_path}/run"]
     train(compose([*given, f"paths.cache_dir={tmp_path}/cache", "dataset.workers=1"]))
@@ -319,7 +319,7 @@ def test_two_stages_say_what_is_no_brain(tmp_path: Path, capsys: pytest.CaptureF
     train(compose([*base, f"paths.output_dir={tmp_path}/run"]))
     folder = tmp_path / "input"
     folder.mkdir()
-    export_kaggle(tmp_path / "brain", n_train=4, n_test=4, size=32)
+    write_kaggle(tmp_path / "brain", n_train=4, n_test=4, size=32)
     brain = next((tmp_path / "brain").rglob("*.jpg"))
     shutil.copy(brain, folder / "brain.jpg")
     noise = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)

@@ -19,11 +19,12 @@ from PIL import Image
 
 from hqcnn_lab import prepare
 from hqcnn_lab.config.compose import compose
-from hqcnn_lab.data.phantom.write import export_dicom
+from hqcnn_lab.data.phantom.write import write_dicom
 from hqcnn_lab.data.source import download
 from hqcnn_lab.data.split.manifest import read_manifest
+from hqcnn_lab.run.preparation import UNUSED
 
-SMALL_EXPORT = ["export.size=16"]
+SMALL_IMAGES = ["write.size=16"]
 
 
 @pytest.fixture(autouse=True)
@@ -80,12 +81,12 @@ EXAMPLES = re.findall(r"^  python -m hqcnn_lab\.prepare (.+?)(?:   *\S.*)?$", pr
 def test_every_example_of_the_help_runs(
     example: str, kagglehub: types.SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tree = export_dicom("rembrandt", 24, 2, 1, size=16)
+    tree = write_dicom("rembrandt", 24, 2, 1, size=16)
     shutil.move(tree / "clinical.csv", "clinical.csv")
     fetched = []
     monkeypatch.setattr(download, "fetch_rembrandt", lambda *arguments: fetched.append(arguments))
     arguments = shlex.split(example)
-    prepare.main([*arguments, *(SMALL_EXPORT if "export=dicom" in arguments else [])])
+    prepare.main([*arguments, *(SMALL_IMAGES if "write=dicom" in arguments else [])])
     out = capsys.readouterr().out
     assert kagglehub.n_calls == ("dataset=kaggle" in arguments)
     assert fetched == ([(Path("rembrandt"), "list.tcia")] if "tcia=list.tcia" in arguments else [])
@@ -111,13 +112,15 @@ def test_help_says_every_key_and_needs_no_torch(here: Path) -> None:
 
 WRONG = {
     "dataset=atlas": "dataset=atlas: there is no such choice; dataset is one of kaggle, phantom, rembrandt",
-    "export=nifti": "export=nifti: there is no such choice; export is one of dicom, kaggle, none",
+    "write=nifti": "write=nifti: there is no such choice; write is one of dicom, kaggle, none",
     "dataset.splits=random": "dataset.splits: there is no such key; did you mean dataset.split",
     "dataset.split=groups": "dataset.split=groups: must be one of official",
     "optim.lr=1": "optim.lr: there is no such key",
     "dataset.root=brain,other": "several values need -m",
     "a=[": "not of the form key=value",
-    "export=dicom": "export: only the phantom can be exported; leave out dataset=",
+    "write=dicom": "write: only the phantom is written in another layout; leave out dataset=",
+    "export=dicom": "export=dicom: export is called write now: write=dicom",
+    "export.n_train=40": "now: write.n_train=40",
     "tcia=list.tcia": "tcia=list.tcia: is for dataset=rembrandt",
     "out=5": "out=5: must be a path",
     "dataset.root=null": "dataset.root=null: not set; give the folder of the data, or a new one to download to",
@@ -127,16 +130,16 @@ WRONG = {
 
 # Regression: each was taken without a word, and changed nothing.
 PASSED_OVER = {
-    "export=dicom dataset.n_train=40": "export.n_patients=…, export.slices_per_series=…, export.series_per_patient=…",
-    "export=dicom dataset.image_size=40": "nothing in an export depends on dataset.image_size; export.size=…",
-    "export=dicom dataset.augment.flip=0": "depends on dataset.augment.flip; leave it out",
-    "export=kaggle dataset.n_train=40": "nothing in an export depends on dataset.n_train; export.n_train=…",
-    "export=kaggle dataset.n_test=40": "; export.n_test=…",
-    "export=kaggle dataset.split_seed=1": "; export.seed=…",
-    "export=kaggle dataset.val_fraction=0.2": "; leave it out",
-    "export=kaggle seed=1": "; export.seed=…",
-    "export=kaggle tcia=list.tcia": "; leave it out",
-    "export=kaggle paths.cache_dir=there": "; leave it out",
+    "write=dicom dataset.n_train=40": "write.n_patients=…, write.slices_per_series=…, write.series_per_patient=…",
+    "write=dicom dataset.image_size=40": "nothing that is written depends on dataset.image_size; write.size=…",
+    "write=dicom dataset.augment.flip=0": "depends on dataset.augment.flip; leave it out",
+    "write=kaggle dataset.n_train=40": "nothing that is written depends on dataset.n_train; write.n_train=…",
+    "write=kaggle dataset.n_test=40": "; write.n_test=…",
+    "write=kaggle dataset.split_seed=1": "; write.seed=…",
+    "write=kaggle dataset.val_fraction=0.2": "; leave it out",
+    "write=kaggle seed=1": "; write.seed=…",
+    "write=kaggle tcia=list.tcia": "; leave it out",
+    "write=kaggle paths.cache_dir=there": "; leave it out",
     "seed=1": "seed=1: nothing here depends on seed; leave it out",
     "dataset.seed=1": "; leave it out",
     "dataset.batch_size=8": "; leave it out",
@@ -146,7 +149,7 @@ PASSED_OVER = {
     "tcia=list.tcia": "tcia=list.tcia: is for dataset=rembrandt",
     "+n_train=40": "+n_train=40: there is no key n_train, and nothing here would use one",
     "+dataset.root=brain": "+dataset.root=brain: there is no key dataset.root",
-    "export.n_train=40": "export.n_train: there is no such key",
+    "write.n_train=40": "write.n_train: there is no such key",
 }
 
 
@@ -164,7 +167,7 @@ def test_every_key_is_used_or_refused() -> None:
     used |= {"clinical", "clinical_class", "clinical_id", "fold", "n_folds", "split", "split_seed"}
     for dataset in ("kaggle", "phantom", "rembrandt"):
         for key in compose([f"dataset={dataset}"], "prepare").dataset:
-            is_refused = f"dataset.{key}" in prepare._UNUSED
+            is_refused = f"dataset.{key}" in UNUSED
             assert is_refused != (key in used), key
 
 
@@ -189,16 +192,16 @@ def test_a_mistake_exits_with_1_and_no_traceback(here: Path) -> None:
     assert not (here / "nowhere").exists()
 
 
-def test_an_export_is_read_back_and_never_overwrites(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["export=kaggle", "out=tree", "export.n_train=48", "export.n_test=16", *SMALL_EXPORT]
+def test_what_is_written_is_read_back_and_never_overwrites(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["write=kaggle", "out=tree", "write.n_train=48", "write.n_test=16", *SMALL_IMAGES]
     prepare.main(arguments)
     assert capsys.readouterr().out.endswith("use it: dataset=kaggle dataset.root=tree\n")
     prepare.main(["dataset=kaggle", "dataset.root=tree"])
     out = capsys.readouterr().out
     assert "Training: glioma 12 of 1321, meningioma 12 of 1339, notumor 12 of 1595, pituitary 12 of 1457 publ" in out
     assert "is there already and not empty" in refused(*arguments)
-    assert refused("export=dicom").startswith("out=null: export=dicom needs a new folder")
-    assert refused("export=kaggle", "out=new", "export.n_test=2") == "export.n_test=2: must be at least 4"
+    assert refused("write=dicom").startswith("out=null: write=dicom needs a new folder")
+    assert refused("write=kaggle", "out=new", "write.n_test=2") == "write.n_test=2: must be at least 4"
     assert sorted(path.name for path in here.iterdir()) == ["cache", "tree"]
 
 
@@ -238,7 +241,7 @@ def test_without_a_network_it_says_what_to_put_where(here: Path, kagglehub: type
 
 
 def test_series_are_fetched_and_what_fails_is_one_line(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree, asked = export_dicom(here / "made", 12, 2, 1, size=16), []
+    tree, asked = write_dicom(here / "made", 12, 2, 1, size=16), []
 
     def fetch(root: Path, manifest: str | None) -> Path:
         asked.append((root, manifest))
@@ -261,7 +264,7 @@ def test_series_are_fetched_and_what_fails_is_one_line(here: Path, monkeypatch: 
 
 def test_a_wrong_table_is_told_before_anything_is_decoded(here: Path) -> None:
     # Regression: the table was read after the hours that a large tree takes.
-    tree = export_dicom(here / "tree", 1, 2, 1, size=16)
+    tree = write_dicom(here / "tree", 1, 2, 1, size=16)
     (here / "wrong.csv").write_text("a,b\n1,2\n")
     said = refused("dataset=rembrandt", f"dataset.root={tree}", "dataset.clinical=wrong.csv")
     assert said.startswith("dataset.clinical=wrong.csv: the clinical table has no column SUBJECT_ID or")

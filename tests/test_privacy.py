@@ -17,7 +17,7 @@ import pytest
 from conftest import TINY
 
 from hqcnn_lab.config.compose import compose
-from hqcnn_lab.data.phantom.write import export_dicom
+from hqcnn_lab.data.phantom.write import write_dicom
 from hqcnn_lab.run.training import train
 
 # What the tree holds of its patients; ids name folders, too.
@@ -69,7 +69,7 @@ def break_files(tree: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = export_dicom(tmp_path_factory.mktemp("data") / "tree", 24, 3, 2, size=32)
+    folder = write_dicom(tmp_path_factory.mktemp("data") / "tree", 24, 3, 2, size=32)
     plant(folder)
     break_files(folder)
     return folder

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY_PHANTOM
+from small_study import TWO_ARMS
 
 from hqcnn_lab import study
 from hqcnn_lab.analysis import load_runs
@@ -28,8 +29,6 @@ from hqcnn_lab.sweep.jobs import Ended, Job
 from hqcnn_lab.sweep.rate_choice import choice_of, choose
 from hqcnn_lab.sweep.study_tables import commits, markdown_table
 
-# Of the study `optimizers`, two arms; the runs are tiny.
-TWO_ARMS = ["~study.conditions.shots_8", *(f"~study.arms.{arm}" for arm in ("sgd", "adamw", "adabelief", "radam"))]
 TINY = ", ".join(f'"{line}"' for line in [*TINY_PHANTOM, "trainer.max_epochs=2"])
 SMALL = [*TWO_ARMS, "study.lr_factors=[1,3]", "study.tune_seeds=[100]", "study.seeds=[0]", f"overrides=[{TINY}]"]
 
@@ -65,10 +64,10 @@ WRONG = {
     "study.seeds=[]": "study.seeds=[]: needs at least one",
     "study.tune_seeds=[]": "study.tune_seeds=[]: needs at least one, or study.lr_factors=[1]",
     "study.tune_seeds=[-1]": "study.tune_seeds=[-1]: must be whole numbers from 0 on",
-    "sweep=noise": "sweep=noise: sweep is called study now; write study=noise",
-    "~sweep.arms.sgd": "~sweep.arms.sgd: sweep is called study now; write ~study.arms.sgd",
-    '+sweep.arms.mine=["optim=adam"]': """write +study.arms.mine=["optim=adam"]""",
-    "sweep.seeds=[0]": "write study.seeds=[0]",
+    "sweep=noise": "sweep=noise: sweep is called study now: study=noise",
+    "~sweep.arms.sgd": "~sweep.arms.sgd: sweep is called study now: ~study.arms.sgd",
+    '+sweep.arms.mine=["optim=adam"]': """now: +study.arms.mine=["optim=adam"]""",
+    "sweep.seeds=[0]": "now: study.seeds=[0]",
     "study.final=best": "study.final=best: must be chosen or all",
     "+study.arms.mine=[5]": "study.arms.mine=[5]: must be a list of overrides",
     '+study.arms.mine=["seed=1"]': "study.arms.mine: seed=1 is not to be declared; the study sets ",

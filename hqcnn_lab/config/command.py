@@ -104,7 +104,7 @@ def check_renamed(overrides: Sequence[str], renamed: Mapping[str, str]) -> None:
     for line in overrides:
         for old, new in renamed.items():
             if re.match(rf"{re.escape(old)}([.=@]|$)", line.lstrip("+~")):
-                raise ConfigError(f"{shown(line)}: {old} is called {new} now; write {shown(line.replace(old, new, 1))}")
+                raise ConfigError(f"{shown(line)}: {old} is called {new} now: {shown(line.replace(old, new, 1))}")
 
 
 def _lines_of(name: str, unused: Sequence[str]) -> Iterator[str]:

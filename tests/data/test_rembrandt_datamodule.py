@@ -12,7 +12,7 @@ import pytest
 
 from hqcnn_lab.data import RembrandtDataModule
 from hqcnn_lab.data.datamodule import UnusableData
-from hqcnn_lab.data.phantom.write import export_dicom
+from hqcnn_lab.data.phantom.write import write_dicom
 from hqcnn_lab.data.source.clinical import CLASSES
 from hqcnn_lab.data.split.manifest import manifest_hash
 
@@ -22,7 +22,7 @@ SKIPPED_REASON = "bytes of pixel data"
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_dicom(tmp_path_factory.mktemp("dicom") / "tree", N_PATIENTS, N_SLICES, 2, size=32)
+    return write_dicom(tmp_path_factory.mktemp("dicom") / "tree", N_PATIENTS, N_SLICES, 2, size=32)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def test_the_classic_layout_gives_the_same_images_and_follows_a_manifest(
     tree: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     out = tmp_path_factory.mktemp("classic") / "tree"
-    classic = export_dicom(out, N_PATIENTS, N_SLICES, 2, classic=True, size=32)
+    classic = write_dicom(out, N_PATIENTS, N_SLICES, 2, classic=True, size=32)
     for split in ("random", "patient"):
         one = rembrandt(tree, tmp_path, split=split)
         path = tmp_path / f"{split}.csv"

@@ -15,7 +15,7 @@ from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data import KaggleDataModule
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.data.decode.cache import CacheError
-from hqcnn_lab.data.phantom.write import export_dicom
+from hqcnn_lab.data.phantom.write import write_dicom
 from hqcnn_lab.data.split.manifest import manifest_hash
 from hqcnn_lab.run.training import train
 
@@ -86,7 +86,7 @@ def test_the_result_table_says_whether_the_split_leaks(
 
 
 def test_shared_patients_are_said_beside_the_score(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    tree = export_dicom(tmp_path / "tree", 24, 3, 2, size=32)
+    tree = write_dicom(tmp_path / "tree", 24, 3, 2, size=32)
     data = ["dataset=rembrandt", f"dataset.clinical={tree}/clinical.csv"]
     train(config(tmp_path / "random", tree, *data, "dataset.split=random"))
     assert "test patients are also in training" in " ".join(capsys.readouterr().out.split())

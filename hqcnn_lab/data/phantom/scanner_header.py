@@ -56,7 +56,7 @@ _N_PRIVATE = 24  # numbers of its own that a maker adds, in one private block
 
 
 def scanner_header() -> Dataset:
-    """About 70 elements, which make the headers of exported slices about as long as those of clinical scanners."""
+    """About 70 elements, which make the headers of written slices about as long as those of clinical scanners."""
     header = Dataset()
     for name, value in _STANDARD.items():
         setattr(header, name, value)

@@ -38,7 +38,7 @@ _FIELD_OF_VIEW, _SLICE_GAP = 240.0, 5.0  # mm
 _MAX_SIDE = 128  # of a phantom image, which costs more with every pixel; slices enlarge it
 
 
-def export_kaggle(out: str | Path, n_train: int, n_test: int, seed: int = 0, size: int = 128) -> Path:
+def write_kaggle(out: str | Path, n_train: int, n_test: int, seed: int = 0, size: int = 128) -> Path:
     """Write phantom slices as `Training/<class>/*.jpg` and `Testing/<class>/*.jpg`, classes balanced; return it.
 
     For trying and timing what reads the Kaggle set. The same arguments give the same bytes. The folder appears when it
@@ -71,7 +71,7 @@ def export_kaggle(out: str | Path, n_train: int, n_test: int, seed: int = 0, siz
     return Path(out)
 
 
-def export_dicom(
+def write_dicom(
     out: str | Path,
     n_patients: int,
     slices_per_series: int,
@@ -87,7 +87,7 @@ def export_dicom(
     in it. `clinical.CLASSES` stand for the phantom's classes in order. Of twelve patients the last three have no class:
     UNKNOWN, NON_TUMOR, not in the table. Every second patient has a localizer of 3 slices besides, and from one series
     to the next all this varies: explicit or implicit VR, order of InstanceNumber, RescaleSlope, MONOCHROME1 or 2. The
-    same arguments give the same bytes; the folder appears when it is whole (see `export_kaggle`).
+    same arguments give the same bytes; the folder appears when it is whole (see `write_kaggle`).
 
     Args:
         out: a folder that is not there yet, or empty.

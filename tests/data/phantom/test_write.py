@@ -1,4 +1,4 @@
-"""The exported trees: valid DICOM as pydicom reads it, the published layouts, known classes, the same bytes again."""
+"""The written trees: valid DICOM as pydicom reads it, the published layouts, known classes, the same bytes again."""
 
 import hashlib
 from collections import defaultdict
@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from hqcnn_lab.data.decode.reading import read_image
-from hqcnn_lab.data.phantom import write as export
-from hqcnn_lab.data.phantom.write import export_dicom, export_kaggle
+from hqcnn_lab.data.phantom import write
+from hqcnn_lab.data.phantom.write import write_dicom, write_kaggle
 from hqcnn_lab.data.source import clinical
 from hqcnn_lab.data.source.clinical import read_clinical
 from hqcnn_lab.data.source.layout import CLASSES, find_images
@@ -42,7 +42,7 @@ TYPE_2 = {
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_dicom(tmp_path_factory.mktemp("dicom") / "tree", N_PATIENTS, N_SLICES, N_SERIES, size=SIZE)
+    return write_dicom(tmp_path_factory.mktemp("dicom") / "tree", N_PATIENTS, N_SLICES, N_SERIES, size=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ def test_slices_of_a_patient_look_like_one_head(slices: dict[str, Dataset]) -> N
 
 
 def test_classic_names_are_whole_uids(tmp_path: Path) -> None:
-    export_dicom(tmp_path / "tree", 1, 3, 1, classic=True, size=16)
+    write_dicom(tmp_path / "tree", 1, 3, 1, classic=True, size=16)
     for path in (tmp_path / "tree").rglob("*.dcm"):
         d = pydicom.dcmread(path)
         folder = f"REMBRANDT/{d.PatientID}/{d.StudyInstanceUID}/{d.SeriesInstanceUID}"
@@ -186,7 +186,7 @@ def test_classic_names_are_whole_uids(tmp_path: Path) -> None:
 
 
 def test_kaggle_tree_is_found_and_balanced(tmp_path: Path) -> None:
-    assert export_kaggle(tmp_path / "tree", 42, 9, size=32) == tmp_path / "tree"
+    assert write_kaggle(tmp_path / "tree", 42, 9, size=32) == tmp_path / "tree"
     files = find_images(tmp_path / "tree")
     for half, n_images in (("Training", 42), ("Testing", 9)):
         counts = np.bincount([f.label for f in files if f.half == half], minlength=len(CLASSES))
@@ -199,15 +199,15 @@ def test_kaggle_tree_is_found_and_balanced(tmp_path: Path) -> None:
     assert distance.min() > 0.01  # no image twice, in neither half
 
 
-@pytest.mark.parametrize("write", [lambda out, seed: export_kaggle(out, 4, 4, seed=seed, size=16),
-                                   lambda out, seed: export_dicom(out, 3, 4, 2, seed=seed, size=16)])  # fmt: skip
+@pytest.mark.parametrize("write", [lambda out, seed: write_kaggle(out, 4, 4, seed=seed, size=16),
+                                   lambda out, seed: write_dicom(out, 3, 4, 2, seed=seed, size=16)])  # fmt: skip
 def test_same_arguments_same_bytes(write, tmp_path: Path) -> None:
     trees = [write(tmp_path / name, seed) for name, seed in (("a", 5), ("b", 5), ("c", 6))]
     first, second, third = (digest(tree) for tree in trees)
     assert first == second != third
 
 
-def test_nothing_is_overwritten_and_a_killed_export_leaves_no_tree(
+def test_nothing_is_overwritten_and_a_killed_process_leaves_no_tree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "tree"
@@ -216,7 +216,7 @@ def test_nothing_is_overwritten_and_a_killed_export_leaves_no_tree(
         (tmp_path / name).mkdir()
         (tmp_path / name / "left over").touch()
     written = []
-    write_series = export._write_series
+    write_series = write._write_series
 
     def interrupted(*arguments):
         written.append(write_series(*arguments))
@@ -224,18 +224,18 @@ def test_nothing_is_overwritten_and_a_killed_export_leaves_no_tree(
             raise KeyboardInterrupt
         return written[-1]
 
-    monkeypatch.setattr(export, "_write_series", interrupted)
+    monkeypatch.setattr(write, "_write_series", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export_dicom(out, 2, 2, size=16)
+        write_dicom(out, 2, 2, size=16)
     assert [path.name for path in tmp_path.rglob("*")] == ["tree"]
     monkeypatch.undo()
-    export_dicom(out, 2, 2, size=16)
+    write_dicom(out, 2, 2, size=16)
     assert [path.name for path in tmp_path.iterdir()] == ["tree"]
     before = digest(out)
     with pytest.raises(ValueError, match="already and not empty; give a folder that is new or empty"):
-        export_kaggle(out, 4, 4)
+        write_kaggle(out, 4, 4)
     with pytest.raises(ValueError, match="already and not empty"):
-        export_dicom(out / "clinical.csv", 1, 1)
+        write_dicom(out / "clinical.csv", 1, 1)
     assert digest(out) == before
 
 
@@ -244,7 +244,7 @@ def test_nothing_is_overwritten_and_a_killed_export_leaves_no_tree(
 )
 def test_bad_arguments_are_named(arguments: tuple, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="need n_patients"):
-        export_dicom(tmp_path / "tree", *arguments)
+        write_dicom(tmp_path / "tree", *arguments)
     with pytest.raises(ValueError, match="need n_train"):
-        export_kaggle(tmp_path / "tree", 4, 3)
+        write_kaggle(tmp_path / "tree", 4, 3)
     assert list(tmp_path.iterdir()) == []

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny_config
-from test_models import MODELS, QUICK
-from test_resume import assert_same_result, cut, into, told
-from test_train import RESUMED
+from every_network import MODELS, QUICK
+from interrupted_run import RESUMED, assert_same_result, cut, into, told
 
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data import PhantomDataModule

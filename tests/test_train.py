@@ -17,8 +17,10 @@ import pytest
 import torch
 import yaml
 from conftest import TINY_PHANTOM, tiny_config
+from interrupted_run import AUGMENT_ALL, RESUMED
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
+from run_results import best_epoch, rows_of
 
 from hqcnn_lab.build import build
 from hqcnn_lab.callbacks import Convergence, WeightAverage
@@ -32,11 +34,6 @@ from hqcnn_lab.models.classifier import TrainingDiverged
 from hqcnn_lab.run import summary
 from hqcnn_lab.run.training import train
 from hqcnn_lab.train import main
-
-
-def rows_of(run: Path) -> list[dict[str, str]]:
-    with (run / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def last_values(run: Path, epoch: int) -> dict[str, str]:
@@ -116,24 +113,6 @@ def test_gvco_controls_stay_in_their_bounds(run: Path) -> None:
     assert all(0.85 - 1e-6 <= momentum <= 0.96 + 1e-6 for momentum in momenta)
 
 
-AUGMENT_ALL = [f"dataset.augment.{amount}" for amount in ("intensity=0.3", "noise=0.1", "cutout=0.3", "mixup=0.4")]
-
-
-RESUMED = [
-    ["gvco"],
-    ["gvco_literal"],
-    ["gvco_lr_only"],
-    ["gvco_momentum_only"],
-    ["adam", "dataset.balance=loss"],
-    ["sgd", "dataset.balance=sampler", *AUGMENT_ALL],
-    ["adamw", "+trainer.max_steps=100"],  # Lightning counted an epoch and a step twice
-    ["radam"],
-    ["adabelief"],
-    ["qng", "optim.quantum_lr=0.05"],
-    ["spsa", "optim.quantum_lr=0.01", "circuit.shots=50", "trainer.accumulate_grad_batches=2"],
-]
-
-
 def test_every_optimizer_is_resumed() -> None:
     optimizers = {path.stem for path in (CONFIG_DIR / "optim").glob("*.yaml")} - {"none"}
     assert {chosen[0] for chosen in RESUMED} == optimizers
@@ -169,10 +148,6 @@ def test_resumed_run_equals_an_uninterrupted_one(
     assert best_epoch(tmp_path / "whole") == best_epoch(tmp_path / "resumed")
     timeless = {key for key in whole if "seconds" not in key}
     assert {key: whole[key] for key in timeless} == {key: resumed[key] for key in timeless}
-
-
-def best_epoch(run: Path) -> int:
-    return torch.load(run / "checkpoints/best.ckpt", weights_only=True)["epoch"]
 
 
 def test_resumed_run_remembers_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+TRAIN = ("-m", "hqcnn_lab.train")
 
 
 def run(*line: str, cwd: Path | str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -99,7 +100,7 @@ def _server() -> socket.socket:
     """One for each process of pytest; it ends with it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     line = [sys.executable, str(ROOT / "tests" / "warm_server.py"), str(theirs.fileno())]
-    alone = os.environ | {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    alone = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     # Of the kind that each process gets: Python looks once whether a stream can be set back.
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     subprocess.Popen(line, cwd=ROOT, env=alone, pass_fds=[theirs.fileno()], **pipes)

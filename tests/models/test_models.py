@@ -5,24 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from every_network import MODELS, QUICK
 
 from hqcnn_lab import models
 from hqcnn_lab.build import BuildError
 from hqcnn_lab.config.check import check
 from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.config.compose import compose
-from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.data import PhantomDataModule
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.models import alexnet, vgg16
 from hqcnn_lab.models.trained import load_run
 from hqcnn_lab.run.training import train
-
-MODELS = sorted(path.stem for path in (CONFIG_DIR / "model").glob("*.yaml"))
-# Without what only costs time here: averages, further checkpoints, pictures.
-QUICK = ["name=tiny", "callbacks.weight_average=null", "callbacks.best_checkpoint=null", "figures=false", "logger=none"]
-QUICK += ["dataset.image_size=64", "dataset.batch_size=16", "dataset.n_train=40", "dataset.n_test=8"]
-QUICK += ["trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1"]
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -9,7 +9,7 @@ import pytest
 from conftest import tiny_config
 from filelock import FileLock
 from run_folders import set_status, write_run
-from test_study import TWO_ARMS
+from small_study import TWO_ARMS
 
 from hqcnn_lab import study
 from hqcnn_lab.record.run_record import RunRecord

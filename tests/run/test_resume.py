@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ import pytest
 import torch
 from conftest import TINY_PHANTOM, tiny_config
 from filelock import FileLock
+from interrupted_run import RESUMED, assert_same_result, cut, into, killed, told
 from omegaconf import DictConfig, OmegaConf
-from test_train import RESUMED, best_epoch, rows_of
+from run_results import rows_of
 
 from hqcnn_lab.analysis.metrics import read_metrics
 from hqcnn_lab.callbacks import StopCheckpoint
@@ -36,43 +37,6 @@ SMALL = ["dataset.n_train=60", "dataset.n_test=9", "dataset.batch_size=8", "trai
 N_BATCHES = 6  # of an epoch: 54 images
 
 
-def into(config: DictConfig, folder: Path, **changes: Any) -> DictConfig:
-    config = config.copy()
-    config.paths.output_dir = str(folder)
-    config.merge_with(changes)
-    return config
-
-
-def at(stage: str, epoch: int, batch: int, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have `act` called in the middle of one batch of one stage."""
-    step = getattr(ImageClassifier, f"{stage}_step")
-
-    def watched(self: ImageClassifier, images: dict[str, torch.Tensor], index: int) -> Any:
-        if (self.current_epoch, index) == (epoch, batch):
-            act()
-        return step(self, images, index)
-
-    monkeypatch.setattr(ImageClassifier, f"{stage}_step", watched)
-
-
-def told(number: signal.Signals) -> Callable[[], None]:
-    return lambda: os.kill(os.getpid(), number)
-
-
-def killed() -> None:
-    raise ConnectionAbortedError("as if by kill -9: nothing more is written")
-
-
-def cut(config: DictConfig, code: int | None, *where: Any) -> None:
-    """Train until what `at` is told to do there; `code` is the exit status, None where it is no exit."""
-    with pytest.MonkeyPatch.context() as patch:
-        at(*where, patch)
-        with pytest.raises(ConnectionAbortedError if code is None else SystemExit) as stop:
-            train(config)
-    if code is not None:
-        assert stop.value.code == code
-
-
 def logged(*runs: Path) -> dict[tuple[str, str], list[str]]:
     """Every value that the runs logged, once for each time it was: (step, name) → values; times left out."""
     values: dict[tuple[str, str], list[str]] = {}
@@ -81,19 +45,6 @@ def logged(*runs: Path) -> dict[tuple[str, str], list[str]]:
             if value and not key.startswith("seconds"):
                 values.setdefault((row["step"], key), []).append(value)
     return values
-
-
-def assert_same_result(whole: Path, resumed: Path) -> None:
-    one, other = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (whole, resumed))
-    assert one["global_step"] == other["global_step"]
-    for key in ("state_dict", "current_model_state"):
-        assert one[key].keys() == other[key].keys()
-        assert all(torch.equal(one[key][name], tensor) for name, tensor in other[key].items())
-    assert best_epoch(whole) == best_epoch(resumed)
-    one, other = (json.loads((run / "summary.json").read_text()) for run in (whole, resumed))
-    timeless = {key for key in one if "seconds" not in key}
-    assert {key: one[key] for key in timeless} == {key: other[key] for key in timeless}
-    assert (whole / "predictions.csv").read_text() == (resumed / "predictions.csv").read_text()
 
 
 # Within the last epoch, the first, and at an epoch's first batch.

@@ -4,8 +4,10 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import TINY_PHANTOM
-from test_sweep import command, jobs_of
+from run_results import jobs_of
+from warm import TRAIN
 
 SMALL = [*TINY_PHANTOM, "trainer.max_epochs=1", "logger=none"]
 LAUNCHERS = {"basic": None, "cores": "joblib", "slurm_local": "submitit", "ray_local": "ray"}
@@ -17,7 +19,7 @@ def test_every_launcher_runs_two_jobs(launcher: str, tmp_path: Path) -> None:
     if plugin and importlib.util.find_spec(f"hydra_plugins.hydra_{plugin}_launcher") is None:
         pytest.skip(f"the extra of hydra/launcher={launcher} is not installed")
     sweep = ["-m", "optim=adam,sgd", *SMALL, "hydra.sweep.dir=sweep", f"hydra/launcher={launcher}"]
-    run = command(*sweep, cwd=tmp_path)
+    run = warm.run(*TRAIN, *sweep, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     rows = jobs_of(tmp_path / "sweep")
     assert [row["state"] for row in rows] == ["finished", "finished"]
@@ -32,7 +34,7 @@ def test_a_search_keeps_its_trials_and_goes_on(tmp_path: Path) -> None:
 
     sweep = ["-m", "search=optuna_gvco", *SMALL, "hydra.sweep.dir=sweep"]
     for n_new, n in ((2, 2), (1, 3)):
-        run = command(*sweep, f"hydra.sweeper.n_trials={n_new}", cwd=tmp_path)
+        run = warm.run(*TRAIN, *sweep, f"hydra.sweeper.n_trials={n_new}", cwd=tmp_path)
         assert run.returncode == 0, run.stderr
         assert "alembic" not in run.stdout + run.stderr  # regression: seven lines of plugins that it set up
         study = optuna.load_study(study_name="gvco", storage=f"sqlite:///{tmp_path}/sweep/optuna.db")

@@ -7,18 +7,19 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import TINY_PHANTOM
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 from run_folders import write_run
-from test_sweep import command, jobs_of
+from run_results import jobs_of
+from warm import TRAIN
 
 from hqcnn_lab.config.compose import compose_sweep
 from hqcnn_lab.record.digest import digest
@@ -58,7 +59,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", folder], check=True)
 
 
-def kill_the_job_of(sweep: Path, wanted: str, starter: subprocess.Popen) -> None:
+def kill_the_job_of(sweep: Path, wanted: str, starter: warm.Process) -> None:
     """Kill -9 the process of the first job that begins to train with `wanted` in its configuration."""
     while starter.poll() is None:
         for config in sweep.glob("*/config.yaml"):
@@ -75,22 +76,20 @@ def test_three_jobs_die_and_only_they_run_again(small_disk: Path, tmp_path: Path
     (tmp_path / "file").write_text("in the way")
     kept = [tmp_path / f"kept{i:02}" for i in range(N_JOBS - 2)]
     arguments = sweep_of([*kept, small_disk, tmp_path / "file"])
-    with (tmp_path / "log").open("w") as log:
-        starter = subprocess.Popen(
-            [sys.executable, "-m", "hqcnn_lab.train", *arguments], cwd=tmp_path, stdout=log, stderr=log
-        )
-        kill_the_job_of(tmp_path / "sweep", f"dirpath: {kept[3]}\n", starter)
-        assert starter.wait(timeout=400) == 1
+    starter = warm.Process(*TRAIN, *arguments, cwd=tmp_path)
+    kill_the_job_of(tmp_path / "sweep", f"dirpath: {kept[3]}\n", starter)
+    said, _ = starter.communicate()
+    assert starter.returncode == 1
     rows = jobs_of(tmp_path / "sweep")
     lost = {row["job"]: row["reason"] for row in rows if row["state"] != "finished"}
-    assert (len(rows), len(lost)) == (N_JOBS, 3), (tmp_path / "log").read_text()
+    assert (len(rows), len(lost)) == (N_JOBS, 3), said
     assert sorted(lost.values())[-1] == "killed by SIGKILL"
     assert any("file" in reason for reason in lost.values())
     assert any(f"{small_disk}/last.ckpt: not written, 0.0 MB are free there" in reason for reason in lost.values())
 
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
     (tmp_path / "file").unlink()
-    again = command(*arguments, cwd=tmp_path)
+    again = warm.run(*TRAIN, *arguments, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     new = {row["job"]: row for row in jobs_of(tmp_path / "sweep")}
     assert all(row["state"] == "finished" for row in new.values())
@@ -112,8 +111,7 @@ def test_a_sweep_killed_three_times_loses_and_repeats_nothing(tmp_path: Path) ->
                 assert seen.setdefault(path.parent.name, text) == text
 
     for n_before_kill in (1, 2, 2):
-        start = [sys.executable, "-m", "hqcnn_lab.train", *arguments]
-        process = subprocess.Popen(start, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
+        process = warm.Process(*TRAIN, *arguments, cwd=tmp_path, new_session=True)
         goal = len(seen) + n_before_kill
         while len(list((tmp_path / "sweep").glob("*/summary.json"))) < goal and process.poll() is None:
             time.sleep(0.02)
@@ -122,7 +120,7 @@ def test_a_sweep_killed_three_times_loses_and_repeats_nothing(tmp_path: Path) ->
             os.killpg(process.pid, signal.SIGKILL)  # this process, its workers and its jobs
         process.wait()
         collect()
-    end = command(*arguments, cwd=tmp_path)
+    end = warm.run(*TRAIN, *arguments, cwd=tmp_path)
     assert end.returncode == 0, end.stderr
     assert end.stdout.count(": starts") == N_JOBS - len(seen)
     collect()
@@ -135,15 +133,14 @@ def test_job_of_a_killed_sweep_goes_on_where_it_stopped(tmp_path: Path) -> None:
     # In a sweep what stopped is moved aside first: resume=auto has to find it there.
     sweep = ["-m", "seed=0", *TINY_PHANTOM, "trainer.max_epochs=12", "logger=none", "resume=auto"]
     sweep += ["figures=false", "hydra.sweep.dir=sweep"]
-    start = [sys.executable, "-m", "hqcnn_lab.train", *sweep]
-    process = subprocess.Popen(start, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL)
+    process = warm.Process(*TRAIN, *sweep, cwd=tmp_path, new_session=True)
     while not list((tmp_path / "sweep").glob("*/checkpoints/last.ckpt")):
         assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     [stopped] = (path.parent for path in (tmp_path / "sweep").glob("*/status.json"))
-    again = command(*sweep, cwd=tmp_path)
+    again = warm.run(*TRAIN, *sweep, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     said = (stopped / "output.log").read_text()
     assert f"resume=auto: continuing {stopped.with_name(f'{stopped.name}.interrupted-1')} from epoch" in said
@@ -158,7 +155,7 @@ TWO_JOBS = ["-m", "optim=adam,sgd", *SMALL, "hydra.sweep.dir=sweep"]
 def done_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a sweep of two jobs has ended; a test takes a copy."""
     folder = tmp_path_factory.mktemp("two")
-    run = command(*TWO_JOBS, cwd=folder)
+    run = warm.run(*TRAIN, *TWO_JOBS, cwd=folder)
     assert run.returncode == 0, run.stderr
     assert "sweep: 2 jobs, 1 at a time, into sweep" in run.stdout
     return folder
@@ -170,7 +167,7 @@ def test_a_result_of_other_code_is_neither_taken_nor_overwritten(done_before: Pa
     environment = json.loads((adam / "environment.json").read_text())
     (adam / "environment.json").write_text(json.dumps(environment | {"code": "0123456789ab"}))
     before = {path: path.read_bytes() for path in adam.rglob("*") if path.is_file()}
-    run = command(*TWO_JOBS, cwd=tmp_path)
+    run = warm.run(*TRAIN, *TWO_JOBS, cwd=tmp_path)
     assert run.returncode == 1
     assert "holds a result of other code (0123456789ab, now" in run.stderr
     assert {path: path.read_bytes() for path in adam.rglob("*") if path.is_file()} == before
@@ -179,7 +176,7 @@ def test_a_result_of_other_code_is_neither_taken_nor_overwritten(done_before: Pa
 
 def test_a_sweep_says_what_it_will_do_and_grows(done_before: Path, tmp_path: Path) -> None:
     shutil.copytree(done_before, tmp_path, dirs_exist_ok=True)
-    more = command("-m", "optim=adam,sgd,radam", *SMALL, "hydra.sweep.dir=sweep", cwd=tmp_path)
+    more = warm.run(*TRAIN, "-m", "optim=adam,sgd,radam", *SMALL, "hydra.sweep.dir=sweep", cwd=tmp_path)
     assert "sweep: 3 jobs, 1 at a time, into sweep; it holds 2 results, kept as they are; about" in more.stdout
     assert more.stdout.count("(was there)") == 2
     assert len(jobs_of(tmp_path / "sweep")) == 3
@@ -217,7 +214,7 @@ def test_a_search_shows_validation_alone(
     ],
 )
 def test_hydra_is_given_nothing_else_to_call(arguments: list[str], message: str, tmp_path: Path) -> None:
-    run = command(*arguments, *SMALL, cwd=tmp_path)
+    run = warm.run(*TRAIN, *arguments, *SMALL, cwd=tmp_path)
     assert run.returncode == 1
     assert run.stderr.startswith(f"error: {message}")
     assert not list(tmp_path.iterdir())

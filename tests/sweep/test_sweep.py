@@ -2,46 +2,16 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import TINY_PHANTOM, write_kaggle_tree
+from run_results import jobs_of, status_of
+from wandb_log import inspect_wandb, wandb_records
+from warm import TRAIN
 
 SMALL = [*TINY_PHANTOM, "trainer.max_epochs=2"]
-
-
-def command(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "hqcnn_lab.train", *arguments],
-        cwd=cwd,
-        env=os.environ | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def status_of(run: Path) -> dict[str, str]:
-    return json.loads((run / "status.json").read_text())
-
-
-def jobs_of(sweep: Path) -> list[dict[str, str]]:
-    with (sweep / "jobs.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-def inspect_wandb(run: Path, *options: str) -> str:
-    """What W&B's own reader finds in the offline run of a run folder."""
-    [log] = run.glob("wandb/offline-run-*/run-*.wandb")
-    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", *options, str(log)]
-    return subprocess.run(reader, capture_output=True, text=True, check=True).stdout
-
-
-def wandb_records(run: Path) -> list[dict]:
-    return [json.loads(line) for line in inspect_wandb(run).splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +19,9 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six jobs on the phantom, three optimizers by two seeds, with W&B offline as by default."""
     folder = tmp_path_factory.mktemp("sweep")
     of_one_run = {"WANDB_RUN_ID": "one", "WANDB_NAME": "one", "WANDB_RESUME": "must", "WANDB_SWEEP_ID": "one"}
-    run = command("-m", "optim=gvco,adam,sgd", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep", cwd=folder, **of_one_run)
+    run = warm.run(
+        *TRAIN, "-m", "optim=gvco,adam,sgd", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep", cwd=folder, **of_one_run
+    )
     assert run.returncode == 0, run.stderr
     return folder / "sweep"
 
@@ -98,8 +70,15 @@ def test_wandb_mirrors_config_and_summary(sweep: Path) -> None:
 
 
 def test_one_failing_job_leaves_the_others_whole(tmp_path: Path) -> None:
-    run = command(
-        "-m", "optim=sgd", "optim.lr=0.01,1e30,0.02", "logger=none", *SMALL, "hydra.sweep.dir=sweep", cwd=tmp_path
+    run = warm.run(
+        *TRAIN,
+        "-m",
+        "optim=sgd",
+        "optim.lr=0.01,1e30,0.02",
+        "logger=none",
+        *SMALL,
+        "hydra.sweep.dir=sweep",
+        cwd=tmp_path,
     )
     assert run.returncode != 0
     assert "TrainingDiverged: train/loss is nan" in run.stderr
@@ -115,7 +94,8 @@ def test_one_failing_job_leaves_the_others_whole(tmp_path: Path) -> None:
 
 
 def test_job_refused_for_a_combination_says_so_in_its_folder(tmp_path: Path) -> None:
-    run = command(
+    run = warm.run(
+        *TRAIN,
         *("-m", "model.kernel_size=1,2", "circuit.n_wires=4,6", "logger=none", *SMALL, "hydra.sweep.dir=sweep"),
         cwd=tmp_path,
     )
@@ -129,8 +109,8 @@ def test_job_refused_for_a_combination_says_so_in_its_folder(tmp_path: Path) -> 
 
 def test_terminated_run_says_so(tmp_path: Path) -> None:
     # Regression: Lightning's handler ended a terminated run with exit status 0, as if it had finished.
-    arguments = [sys.executable, "-m", "hqcnn_lab.train", *TINY_PHANTOM, "trainer.max_epochs=100000", "logger=none"]
-    process = subprocess.Popen([*arguments, "hydra.run.dir=run"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    arguments = [*TINY_PHANTOM, "trainer.max_epochs=100000", "logger=none", "hydra.run.dir=run"]
+    process = warm.Process(*TRAIN, *arguments, cwd=tmp_path)
     for line in process.stdout:
         if line.startswith("epoch 3/"):
             break
@@ -142,7 +122,7 @@ def test_terminated_run_says_so(tmp_path: Path) -> None:
 
 
 def test_wandb_run_of_a_failed_job_is_closed_as_failed(tmp_path: Path) -> None:
-    command("optim=sgd", "optim.lr=1e30", *SMALL, "hydra.run.dir=run", cwd=tmp_path)
+    warm.run(*TRAIN, "optim=sgd", "optim.lr=1e30", *SMALL, "hydra.run.dir=run", cwd=tmp_path)
     [end] = [record for record in wandb_records(tmp_path / "run") if record["type"] == "exit"]
     assert end["exit"]["exit_code"] == 1
 
@@ -153,7 +133,8 @@ def test_broken_images_among_good_ones_are_listed_and_the_rest_trains(tmp_path: 
     for i, path in enumerate(broken):
         path.with_name(f"broken_{path.name}").write_bytes(path.read_bytes()[: 10 * i])
     overrides = [o for o in SMALL if not o.startswith("dataset.n_")]
-    run = command(
+    run = warm.run(
+        *TRAIN,
         *("dataset=kaggle", "dataset.root=brain", "paths.cache_dir=cache", "logger=none", "hydra.run.dir=run"),
         *overrides,
         cwd=tmp_path,

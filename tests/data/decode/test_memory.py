@@ -10,11 +10,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from dicom_bytes import ITEM_END, NESTED, REFERENCES, SEQUENCE_END, SHARED, UNDEFINED, element, file, item, meta
 from dicom_files import as_file, mr_slice
 from PIL import Image
 from plain_words import is_plain
 from pydicom.uid import DeflatedExplicitVRLittleEndian
-from test_dicom_oddities import ITEM_END, NESTED, REFERENCES, SEQUENCE_END, SHARED, UNDEFINED, element, file, item, meta
 
 from hqcnn_lab.data.decode.series import read_picture, read_series
 

@@ -13,8 +13,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from hqcnn_lab.analysis.calibration import fit_temperature, reliability
+from hqcnn_lab.analysis.calibration import reliability
 from hqcnn_lab.analysis.scores import calibration_scores, classification_scores
+from hqcnn_lab.analysis.temperature import fit_temperature
 from hqcnn_lab.data.corrupt import CORRUPTIONS
 from hqcnn_lab.evaluate import evaluate, main
 
@@ -163,22 +164,24 @@ def test_a_damaged_record_is_said_in_one_line_or_does_not_matter(where: str, tra
 
 def test_calibration_equals_a_case_worked_out_by_hand() -> None:
     # Of two bins, one holds 0.6 (wrong) and 0.8 and 1.0 (right), mean 0.8, accuracy 2/3; the other 0.5 (right).
-    probabilities = np.array([[0.6, 0.4], [0.2, 0.8], [1.0, 0.0], [0.5, 0.5]])
-    found = reliability(probabilities, np.array([1, 1, 0, 0]), n_bins=2)
-    assert found.count.tolist() == [1, 3]
-    assert found.confidence.tolist() == pytest.approx([0.5, 0.8])
-    assert found.accuracy.tolist() == pytest.approx([1, 2 / 3])
-    assert found.error == pytest.approx(1 / 4 * 0.5 + 3 / 4 * (0.8 - 2 / 3))
+    confidence, correct = np.array([0.6, 0.8, 1.0, 0.5]), np.array([False, True, True, True])
+    bins = reliability(confidence, correct, n_bins=2)
+    assert bins.count.tolist() == [1, 3]
+    assert bins.confidence.tolist() == pytest.approx([0.5, 0.8])
+    assert bins.accuracy.tolist() == pytest.approx([1, 2 / 3])
+    assert bins.error == pytest.approx(1 / 4 * 0.5 + 3 / 4 * (0.8 - 2 / 3))
     with pytest.raises(ValueError, match="no prediction"):
-        reliability(probabilities[:0], np.array([]))
+        reliability(confidence[:0], correct[:0])
 
 
 def test_calibration_error_is_torchmetrics_and_0_of_a_perfect_model() -> None:
     torch.manual_seed(0)
     logits, labels = 3 * torch.randn(500, 4), torch.randint(4, (500,))
     expected = multiclass_calibration_error(logits.softmax(1), labels, 4, n_bins=15)
-    assert reliability(logits.softmax(1).numpy(), labels.numpy()).error == pytest.approx(expected.item(), abs=1e-6)
-    assert reliability(np.eye(4)[labels], labels.numpy()).error == 0
+    confidence, predicted = logits.softmax(1).max(1)
+    bins = reliability(confidence.numpy(), (predicted == labels).numpy())
+    assert bins.error == pytest.approx(expected.item(), abs=1e-6)
+    assert reliability(np.ones(500), np.ones(500, dtype=bool)).error == 0
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 3.0])

@@ -16,11 +16,13 @@ from run_folders import CLASSES, set_status, write_run
 from scipy import stats
 
 from hqcnn_lab.analysis import load_runs
+from hqcnn_lab.analysis.calibration import reliability
+from hqcnn_lab.analysis.predictions import auc, read_predictions, roc
+from hqcnn_lab.evaluate import evaluate
 from hqcnn_lab.report import main, write_report
 from hqcnn_lab.reporting import pictures
 from hqcnn_lab.reporting.contents import Contents, ReportError, make_contents
 from hqcnn_lab.reporting.groups import make_families
-from hqcnn_lab.reporting.predictions import auc, calibration_error, read_predictions, roc
 from hqcnn_lab.reporting.wording import command, public
 from hqcnn_lab.run.training import train
 
@@ -126,8 +128,7 @@ def test_classes_confusion_and_calibration(sweep: Path, contents: Contents) -> N
         test = read_predictions(path)
         p, labels = torch.from_numpy(test.probabilities), torch.from_numpy(test.labels)
         recalls.append(multiclass_recall(torch.from_numpy(test.predicted), labels, 4, average="none").numpy())
-        errors.append(float(multiclass_calibration_error(p, labels, 4, n_bins=10)))
-        assert calibration_error(test) == pytest.approx(errors[-1], abs=1e-5)
+        errors.append(float(multiclass_calibration_error(p, labels, 4, n_bins=15)))
     shown = [numbers(cell)[0] for cell in part.classes.rows[0][1:]]
     assert shown[:4] == pytest.approx(100 * np.mean(recalls, 0), abs=0.06)
     assert shown[8] == pytest.approx(100 * np.mean(errors), abs=0.06)
@@ -144,6 +145,35 @@ def test_auc_and_roc_agree_with_torchmetrics_and_each_other() -> None:
     assert auc(truth, score) == pytest.approx(expected, abs=1e-6)
     assert np.trapezoid(roc(truth, score, at), at) == pytest.approx(expected, abs=1e-3)
     assert np.isnan(auc(np.ones(3, dtype=bool), np.arange(3)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_roc_is_the_highest_rate_at_each_share_of_false_positives(seed: int) -> None:
+    # scikit-learn leaves out points on a line; the last one before the curve turned vertical was missing.
+    rng = np.random.default_rng(seed)
+    truth, score = rng.random(50) < 0.4, rng.integers(0, 20, 50)
+    points = [(np.mean(score[~truth] >= least), np.mean(score[truth] >= least)) for least in range(21)]
+    highest = {false: max(hits for other, hits in points if other == false) for false, _ in points}
+    assert roc(truth, score, np.array(list(highest))) == pytest.approx(list(highest.values()), abs=1e-12)
+
+
+def test_roc_of_a_class_that_is_absent_or_alone_is_flat() -> None:
+    at, score = np.linspace(0, 1, 3), np.array([0.1, 0.7])
+    assert roc(np.zeros(2, dtype=bool), score, at).tolist() == [0, 0, 0]
+    assert roc(np.ones(2, dtype=bool), score, at).tolist() == [1, 1, 1]
+
+
+def test_report_and_evaluate_say_the_same_calibration_error(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    # Regression: the report had 10 bins and the evaluation 15.
+    result = evaluate([f"run={trained_run}", f"paths.cache_dir={trained_run.parent}/cache", f"out={tmp_path}/scores"])
+    [part] = make_contents(load_runs(trained_run), [trained_run]).parts
+    assert part.classes.head[-1] == "ECE %"
+    assert part.classes.rows[0][-1] == f"{100 * result['calibration/ece']:.1f}"
+    test = read_predictions(trained_run)
+    error = reliability(test.probabilities.max(1), test.correct).error
+    assert error == pytest.approx(result["calibration/ece"], abs=1e-5)
 
 
 def test_leak_baseline_and_unequal_budgets_are_said(contents: Contents) -> None:

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import overload
 
 import numpy as np
 
+from hqcnn_lab.analysis.p_value import holm, p_text
 from hqcnn_lab.analysis.paired import PairedComparison, compare_paired
 
 
@@ -20,26 +20,6 @@ class ArmComparison:
     holm_t: float
     holm_wilcoxon: float
     holm_permutation: float
-
-
-@overload
-def holm(p_values: Mapping[str, float]) -> dict[str, float]: ...
-@overload
-def holm(p_values: Sequence[float]) -> list[float]: ...
-def holm(p_values: Mapping[str, float] | Sequence[float]) -> dict[str, float] | list[float]:
-    """Adjust p-values for how many there are, in the form given; below α, each is significant at a family-wise α.
-
-    Holm's (1979) step-down: the k-th smallest of m times m − k + 1, never less than the one before, at most 1. Valid
-    whatever the dependence between tests. Give all tests that were looked at, not those that came out well. Raises
-    ValueError for what is no p-value.
-    """
-    p = np.array(list(p_values.values() if isinstance(p_values, Mapping) else p_values), dtype=float)
-    if not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"p-values lie in [0, 1], but {p[~((p >= 0) & (p <= 1))][0]} does not")
-    order = np.argsort(p, kind="stable")
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
-    return dict(zip(p_values, adjusted.tolist(), strict=True)) if isinstance(p_values, Mapping) else adjusted.tolist()
 
 
 def compare_arms(values: Mapping[str, Sequence[float] | np.ndarray], reference: str) -> list[ArmComparison]:
@@ -59,11 +39,20 @@ def compare_arms(values: Mapping[str, Sequence[float] | np.ndarray], reference: 
                 paired[arm] = compare_paired(values[arm], values[reference])
             except ValueError as error:
                 raise ValueError(f"{arm} (a) against {reference} (b): {error}") from error
-    p_t, p_wilcoxon, p_permutation = (
-        holm({arm: getattr(c, name) for arm, c in paired.items()}) for name in ("p_t", "p_wilcoxon", "p_permutation")
-    )
+    return correct_all(paired, reference)
+
+
+def correct_all(paired: Mapping[str, PairedComparison], reference: str) -> list[ArmComparison]:
+    """Every arm's comparison with the `reference`, each test corrected over the family of all arms here.
+
+    Use it where arms have different seeds in common with the reference, so that `compare_arms` cannot pair them.
+    """
+    p_t = holm({arm: comparison.p_t for arm, comparison in paired.items()})
+    p_wilcoxon = holm({arm: comparison.p_wilcoxon for arm, comparison in paired.items()})
+    p_permutation = holm({arm: comparison.p_permutation for arm, comparison in paired.items()})
     return [
-        ArmComparison(arm, reference, c, p_t[arm], p_wilcoxon[arm], p_permutation[arm]) for arm, c in paired.items()
+        ArmComparison(arm, reference, comparison, p_t[arm], p_wilcoxon[arm], p_permutation[arm])
+        for arm, comparison in paired.items()
     ]
 
 
@@ -95,13 +84,9 @@ def markdown_table(arms: Sequence[ArmComparison], scale: float = 1.0, digits: in
                 arm.arm,
                 f"{number(c.mean_a)} ± {number(c.std_a)}",
                 f"{number(c.mean_difference, '+')} ({number(c.low, '+')} to {number(c.high, '+')})",
-                *(_p(p) for p in (arm.holm_t, arm.holm_wilcoxon, arm.holm_permutation)),
+                *(p_text(p) for p in (arm.holm_t, arm.holm_wilcoxon, arm.holm_permutation)),
                 "–" if math.isnan(c.hedges_g) else f"{c.hedges_g:+.2f}",
                 "–" if c.detectable_seeds is None else f"{c.detectable_seeds:,}",
             )
         )
     return "\n".join(lines)
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,8 +1,9 @@
 """A row of the table of runs, and what it says of a configuration."""
 
+import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 Row = dict[str, Any]
 
@@ -10,6 +11,11 @@ Row = dict[str, Any]
 def as_mapping(value: Any) -> Mapping[str, Any]:
     """`value`, or nothing where a file that was tampered with holds something else."""
     return value if isinstance(value, dict) else {}
+
+
+def is_figure(value: object) -> TypeGuard[int | float]:
+    """Whether a row's value is a number that can be computed with: there, and neither NaN nor infinite."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def described(config: Mapping[str, Any], overrides: Any, name: str) -> Row:

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hqcnn_lab.analysis.bootstrap import bootstrap_accuracy
-from hqcnn_lab.analysis.calibration import fit_temperature, reliability
+from hqcnn_lab.analysis.calibration import reliability
 from hqcnn_lab.analysis.interval import wilson_interval
+from hqcnn_lab.analysis.temperature import fit_temperature
 
 
 def classification_scores(
@@ -34,10 +35,11 @@ def classification_scores(
     areas = multiclass_auroc(logits.softmax(1), labels, n, average="none")[torch.from_numpy(present)]
     correct = (logits.argmax(1) == labels).numpy()
     n_groups = len(labels) if groups is None else len(set(groups.tolist()))
-    drawn = bootstrap_accuracy(correct, groups) if n_groups > 1 else None  # of one group nothing can be drawn
+    bootstrap = bootstrap_accuracy(correct, groups) if n_groups > 1 else None  # of one group nothing can be drawn
+    missing = [name for name, has_image in zip(classes, present, strict=True) if not has_image]
     return {
         "accuracy": float(correct.mean()),
-        "accuracy_bootstrap": None if drawn is None else [drawn.low, drawn.high],
+        "accuracy_bootstrap": None if bootstrap is None else [bootstrap.low, bootstrap.high],
         "accuracy_wilson": list(wilson_interval(int(correct.sum()), len(correct))),
         "groups": None if groups is None else n_groups,
         "macro_f1": float(f1[present].mean()),
@@ -49,7 +51,7 @@ def classification_scores(
             for name, value, is_present in zip(classes, values, present, strict=True)
         },
         "confusion_matrix": confusion.tolist(),
-    } | ({} if present.all() else {"absent": [c for c, is_there in zip(classes, present, strict=True) if not is_there]})
+    } | ({"absent": missing} if missing else {})
 
 
 def calibration_scores(logits: Tensor, labels: Tensor, val_logits: Tensor, val_labels: Tensor) -> dict[str, Any]:
@@ -60,9 +62,10 @@ def calibration_scores(logits: Tensor, labels: Tensor, val_logits: Tensor, val_l
     temperature = fit_temperature(val_logits, val_labels)
     scores: dict[str, Any] = {"temperature": temperature}
     for suffix, scaled in (("", logits), ("_scaled", logits.double() / temperature)):
-        found = reliability(scaled.double().softmax(1).numpy(), labels.numpy())
-        scores |= {f"ece{suffix}": found.error, f"loss{suffix}": float(F.cross_entropy(scaled, labels))}
-        columns = (found.count.tolist(), found.confidence.tolist(), found.accuracy.tolist())
+        confidence, predicted = scaled.double().softmax(1).max(1)
+        binned = reliability(confidence.numpy(), (predicted == labels).numpy())
+        scores |= {f"ece{suffix}": binned.error, f"loss{suffix}": float(F.cross_entropy(scaled, labels))}
+        columns = (binned.count.tolist(), binned.confidence.tolist(), binned.accuracy.tolist())
         scores[f"bins{suffix}"] = [
             {"count": count, "confidence": confidence if count else None, "accuracy": accuracy if count else None}
             for count, confidence, accuracy in zip(*columns, strict=True)

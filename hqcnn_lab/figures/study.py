@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hqcnn_lab.analysis.comparison import Row, several_rates
 from hqcnn_lab.analysis.metrics import Series, series_in
-from hqcnn_lab.figures.many_runs import (
+from hqcnn_lab.analysis.study import Row, several_rates
+from hqcnn_lab.figures.arm import (
     Curve,
     controls_over_steps,
     convergence_bands,

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from hqcnn_lab.analysis.p_value import p_text
+from hqcnn_lab.analysis.predictions import Predictions, confusion, read_predictions
 from hqcnn_lab.analysis.row import Row
+from hqcnn_lab.analysis.spread import spread
 from hqcnn_lab.record.plain_file import Unusable, read_mapping
 from hqcnn_lab.reporting import run_tables, score_tables
 from hqcnn_lab.reporting.curves import LINE_COLOURS, Chart, metrics_of, scored_charts, training_charts
 from hqcnn_lab.reporting.groups import Family, Group, make_families, settings
 from hqcnn_lab.reporting.pictures import CircuitPicture, Gallery, Mistakes, circuits
-from hqcnn_lab.reporting.predictions import Predictions, confusion, read_predictions
 from hqcnn_lab.reporting.problems import Problems
 from hqcnn_lab.reporting.score_tables import Table
 from hqcnn_lab.reporting.scores import (
@@ -25,9 +27,8 @@ from hqcnn_lab.reporting.scores import (
     compare,
     image_groups_of,
     reference_of,
-    spread,
 )
-from hqcnn_lab.reporting.wording import command, count, interval, listed, mean_std, number, p_value, public
+from hqcnn_lab.reporting.wording import command, count, interval, listed, mean_std, number, public
 
 N_DRAWN = len(LINE_COLOURS)  # groups of a family in its charts: more cannot be told apart
 
@@ -130,11 +131,11 @@ def make_contents(rows: Sequence[Row], tops: Sequence[str | Path], reference: st
     )
 
 
-def _part(family: Family, asked: str | None, gallery: Gallery, problems: Problems) -> Part:
+def _part(family: Family, named: str | None, gallery: Gallery, problems: Problems) -> Part:
     tests = _predictions_of(family, problems)
-    reference, best = reference_of(family, asked), best_of(family)
-    drawn_together = image_groups_of(family, tests, problems)
-    against = compare(family, reference, tests, drawn_together) if reference else []
+    reference, best = reference_of(family, named), best_of(family)
+    image_groups = image_groups_of(family, tests, problems)
+    against = compare(family, reference, tests, image_groups) if reference else []
     drawn = _drawn(family, reference, best)
     colours = {group.id: colour for group, colour in zip(drawn, LINE_COLOURS, strict=False)}
     part = Part(
@@ -142,7 +143,7 @@ def _part(family: Family, asked: str | None, gallery: Gallery, problems: Problem
         family.name,
         _headline(reference, best, against),
         _leaks(family, problems),
-        score_tables.summary(family, reference, best, tests, drawn_together),
+        score_tables.summary(family, reference, best, tests, image_groups),
         budget=run_tables.budget(family),
         budget_notes=run_tables.unequal(family),
         tuning=run_tables.tuning(family),
@@ -227,18 +228,18 @@ def _headline(reference: Group | None, best: Group | None, against: Sequence[Aga
         f"Best on validation: {best.name}, with a test accuracy of {mean_std(score)} % over "
         f"{count(len(best.values(SCORE)), 'seed')}."
     ]
-    found = next((one for one in against if one.group is best), None)
-    if found is None and against:
+    compared = next((one for one in against if one.group is best), None)
+    if compared is None and against:
         lines.append(f"It is the reference: {count(len(against), 'other setting')} compared with it below.")
-    if found is not None and found.paired is None:
+    if compared is not None and compared.seeds is None:
         lines.append(f"Not tested against {reference.name}: that takes two seeds that both finished.")
-    if found is not None and found.paired is not None:
-        pair = found.paired
+    if compared is not None and compared.seeds is not None:
+        pair, holm_t = compared.seeds.paired, compared.seeds.holm_t
         better = "better" if pair.mean_difference > 0 else "worse"
-        verdict = f"{better}, and by more than chance" if found.holm_t < 0.05 else "chance is not ruled out"
+        verdict = f"{better}, and by more than chance" if holm_t < 0.05 else "chance is not ruled out"
         lines.append(
             f"Against {reference.name}: {number(pair.mean_difference, 100, 2, '+')} points (95 % interval "
-            f"{interval(pair.low, pair.high, sign='+')}; {pair.n} seeds; Holm p of t {p_value(found.holm_t)}): "
+            f"{interval(pair.low, pair.high, sign='+')}; {pair.n} seeds; Holm p of t {p_text(holm_t)}): "
             f"{verdict}."
         )
     return lines

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hqcnn_lab.analysis.calibration import N_BINS, reliability
 from hqcnn_lab.analysis.metrics import Series, by_epoch, series_in
+from hqcnn_lab.analysis.predictions import Predictions, roc
 from hqcnn_lab.figures.panel import COLOURS
 from hqcnn_lab.reporting.groups import Group
-from hqcnn_lab.reporting.predictions import Predictions, reliability, roc
 from hqcnn_lab.reporting.problems import Problems
 
 N_POINTS = 60  # of a line over steps: more cannot be seen
@@ -129,9 +130,9 @@ def scored_charts(
     calibration = Chart(
         f"{prefix}-reliability",
         "Calibration",
-        "Each dot holds the test images of all seeds whose top probability lies in one tenth (10 images or more): how "
-        "often they are right over how sure the network was. On the diagonal it is as sure as it should be; below, too "
-        "sure.",
+        f"Each dot holds the test images of all seeds whose top probability lies in one of {N_BINS} equal bins ({_FEW} "
+        "images or more): how often they are right over how sure the network was. On the diagonal it is as sure as it "
+        "should be; below, too sure.",
         *("mean confidence (%)", "accuracy (%)"),
         percent=True,
         diagonal=True,
@@ -144,9 +145,10 @@ def scored_charts(
         if group.id not in tests:
             continue
         add = _adder(group, colours)
-        confidence, accuracy, counts = reliability(list(tests[group.id]))
-        held = counts >= _FEW
-        add(calibration, confidence[held], accuracy[held])
+        confidence = np.concatenate([test.probabilities.max(1) for test in tests[group.id]])
+        bins = reliability(confidence, np.concatenate([test.correct for test in tests[group.id]]))
+        filled = bins.count >= _FEW
+        add(calibration, bins.confidence[filled], bins.accuracy[filled])
         for i, chart in enumerate(curves):
             rates = [roc(test.labels == i, test.probabilities[:, i], GRID) for test in tests[group.id]]
             add(chart, GRID, np.mean(rates, 0))

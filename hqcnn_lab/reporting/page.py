@@ -6,10 +6,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from hqcnn_lab.analysis.spread import spread
 from hqcnn_lab.reporting.charts import chart_json
 from hqcnn_lab.reporting.contents import Contents
 from hqcnn_lab.reporting.curves import Chart
-from hqcnn_lab.reporting.scores import SCORE, spread
+from hqcnn_lab.reporting.scores import SCORE
 
 _FACETS = ("dataset", "model", "optim")
 

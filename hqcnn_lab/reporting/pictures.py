@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from hqcnn_lab.analysis.predictions import Predictions
 from hqcnn_lab.analysis.row import Row
 from hqcnn_lab.record.run_folder import RunFolder
 from hqcnn_lab.reporting.groups import Group
-from hqcnn_lab.reporting.predictions import Predictions
 from hqcnn_lab.reporting.wording import count
 
 N_RUNS = 3  # whose mistakes are shown

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hqcnn_lab.analysis.row import Row
+from hqcnn_lab.analysis.spread import spread
 from hqcnn_lab.reporting.groups import Family, Group, differences
 from hqcnn_lab.reporting.problems import Problems
 from hqcnn_lab.reporting.score_tables import Table
-from hqcnn_lab.reporting.scores import SCORE, spread
+from hqcnn_lab.reporting.scores import SCORE
 from hqcnn_lab.reporting.wording import NONE, listed, mean_std, number, place_of, public
 
 _REASONS = {

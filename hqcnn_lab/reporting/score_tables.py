@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hqcnn_lab.analysis.calibration import N_BINS, reliability
+from hqcnn_lab.analysis.p_value import p_text
+from hqcnn_lab.analysis.predictions import Predictions, auc, recalls
+from hqcnn_lab.analysis.spread import spread
 from hqcnn_lab.reporting.groups import Family, Group
-from hqcnn_lab.reporting.predictions import Predictions, auc, calibration_error, recalls
-from hqcnn_lab.reporting.scores import SCORE, Against, ImageGroups, level_of, on_images, spread
-from hqcnn_lab.reporting.wording import NONE, interval, mean_std, number, p_value
+from hqcnn_lab.reporting.scores import SCORE, Against, ImageGroups, level_of, on_images
+from hqcnn_lab.reporting.wording import NONE, interval, mean_std, number
 
 BASELINE = "baseline/nearest_neighbour_accuracy"
 
@@ -35,7 +38,11 @@ class Table:
 
 
 def summary(
-    family: Family, reference: Group | None, best: Group | None, tests: Mapping[str, Predictions], drawn: ImageGroups
+    family: Family,
+    reference: Group | None,
+    best: Group | None,
+    tests: Mapping[str, Predictions],
+    image_groups: ImageGroups,
 ) -> Table:
     level = level_of(family.results)
     to_level = f"epochs to {level.rpartition('_')[2]} %" if level else "epochs to a level"
@@ -52,7 +59,7 @@ def summary(
     if differs:
         table.caption += " Nearest neighbour: the test accuracy of what learns nothing, on each setting's own images."
     for group in family.results:
-        score, images = spread(group.values(SCORE)), on_images(group, tests, drawn)
+        score, images = spread(group.values(SCORE)), on_images(group, tests, image_groups)
         lost = len({row["seed"] for row in group.runs} - {row["seed"] for row in group.finished})
         marks = ["reference"] * (group is reference) + ["best on validation"] * (group is best)
         table.add(
@@ -94,14 +101,15 @@ def differences(reference: Group, against: Sequence[Against]) -> Table:
         "networks as they are."
     )
     for one in against:
-        pair, images = one.paired, one.images
+        seeds, images = one.seeds, one.images
         cells = [NONE] * 8
-        if pair is not None:
+        if seeds is not None:
+            pair = seeds.paired
             cells = [
                 str(pair.n),
                 number(pair.mean_difference, 100, 2, "+"),
                 interval(pair.low, pair.high, sign="+"),
-                *(p_value(p) for p in (one.holm_t, one.holm_wilcoxon, one.holm_permutation)),
+                *(p_text(p) for p in (seeds.holm_t, seeds.holm_wilcoxon, seeds.holm_permutation)),
                 number(pair.hedges_g, 1, 2, "+"),
                 NONE if pair.detectable_seeds is None else f"{pair.detectable_seeds:,}",
             ]
@@ -113,23 +121,23 @@ def differences(reference: Group, against: Sequence[Against]) -> Table:
 
 
 def _verdict(one: Against) -> str:
-    if one.paired is None or not one.holm_t < 0.05:
+    if one.seeds is None or not one.seeds.holm_t < 0.05:
         return ""
-    return "better" if one.paired.mean_difference > 0 else "worse"
+    return "better" if one.seeds.paired.mean_difference > 0 else "worse"
 
 
 def test_notes(reference: Group, against: Sequence[Against]) -> list[str]:
-    paired = [one for one in against if one.paired is not None]
+    counts = [one.seeds.paired.n for one in against if one.seeds is not None]
     notes = []
-    if paired:
-        n, most = (pick(one.paired.n for one in paired) for pick in (min, max))
-        least = min(len(paired) * 2 / 2**n, 1)
+    if counts:
+        n, most = min(counts), max(counts)
+        least = min(len(counts) * 2 / 2**n, 1)
         fewest = ", the fewest of this table" if n < most else ""
         notes.append(
             f"With {n} seeds{fewest}, permutation and Wilcoxon cannot give a p below {2 / 2**n:.3g}, {least:.3g} after "
-            f"Holm over {len(paired)}, whatever the data: there, a large p is no proof of a tie."
+            f"Holm over {len(counts)}, whatever the data: there, a large p is no proof of a tie."
         )
-    if left := [one.group.name for one in against if one.paired is None]:
+    if left := [one.group.name for one in against if one.seeds is None]:
         more = f" and {len(left) - 4} more" if len(left) > 4 else ""
         notes.append(f"Not tested, for want of two seeds in common with {reference.name}: {'; '.join(left[:4])}{more}.")
     return notes
@@ -143,11 +151,12 @@ def class_scores(named: Mapping[str, str], by_group: Mapping[str, Sequence[Predi
         areas = np.array([[auc(t.labels == i, t.probabilities[:, i]) for i in range(len(classes))] for t in of_one])
         cells = [mean_std(spread(_finite(column)), 100, 1) for column in recall.T]
         cells += [mean_std(spread(_finite(column)), 1, 3) for column in areas.T]
-        table.add(id_, named[id_], *cells, mean_std(spread([calibration_error(test) for test in of_one]), 100, 1))
+        errors = [reliability(test.probabilities.max(1), test.correct).error for test in of_one]
+        table.add(id_, named[id_], *cells, mean_std(spread(errors), 100, 1))
     table.caption = (
         "Mean ± standard deviation over seeds. Recall: the share of a class's test images, in percent, that is found. "
         "AUC: how often an image of the class gets a higher probability for it than one of another. ECE: the expected "
-        "gap between confidence and accuracy (10 bins of equal width)."
+        f"gap between confidence and accuracy ({N_BINS} bins of equal width)."
     )
     return table
 

@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hqcnn_lab.analysis.row import Row
+from hqcnn_lab.analysis.row import Row, is_figure
+from hqcnn_lab.analysis.spread import Spread
 from hqcnn_lab.reporting.groups import Group
-from hqcnn_lab.reporting.scores import Spread
 
 NONE = "–"
 _PATH = re.compile(
@@ -19,8 +19,7 @@ _PATH = re.compile(
 
 def number(value: object, scale: float = 1, digits: int = 3, sign: str = "") -> str:
     """A dash for what is no number."""
-    known = isinstance(value, int | float) and math.isfinite(value)
-    return f"{scale * value:{sign}.{digits}f}".replace("-", "−") if known else NONE
+    return f"{scale * value:{sign}.{digits}f}".replace("-", "−") if is_figure(value) else NONE
 
 
 def mean_std(spread: Spread | None, scale: float = 100, digits: int = 2) -> str:
@@ -35,24 +34,20 @@ def interval(low: float, high: float, digits: int = 2, sign: str = "") -> str:
     return NONE if math.isnan(low) else f"{number(low, 100, digits, sign)} to {number(high, 100, digits, sign)}"
 
 
-def p_value(p: float) -> str:
-    return NONE if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
 def listed(values: Iterable[object]) -> str:
     """Each once, the lowest and the highest where they are numbers and many."""
-    known = list(dict.fromkeys(value for value in values if value is not None))
-    if not known:
+    distinct = list(dict.fromkeys(value for value in values if value is not None))
+    if not distinct:
         return NONE
-    if all(isinstance(value, int | float) for value in known):
-        known.sort()
-        texts = [f"{value:,}" if isinstance(value, int) else f"{value:g}" for value in known]
-        return ", ".join(texts) if len(texts) <= 3 else f"{texts[0]} to {texts[-1]}"
-    return ", ".join(map(str, known))
+    numbers = [value for value in distinct if isinstance(value, int | float)]
+    if len(numbers) < len(distinct):
+        return ", ".join(map(str, distinct))
+    texts = [f"{value:,}" if isinstance(value, int) else f"{value:g}" for value in sorted(numbers)]
+    return ", ".join(texts) if len(texts) <= 3 else f"{texts[0]} to {texts[-1]}"
 
 
 def public(text: str) -> str:

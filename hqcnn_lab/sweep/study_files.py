@@ -41,8 +41,8 @@ def write_study(config: DictConfig, runs: list[Run], choices: list[Choice], runs
 
 
 def _write_analysis(config: DictConfig, rows: list[Row], runs_dir: Path, out: Path) -> None:
-    from hqcnn_lab.analysis.comparison import study_statistics
     from hqcnn_lab.figures.study import study_figures
+    from hqcnn_lab.reporting.study_statistics import study_statistics
 
     level = config.scale.level
     text = study_statistics(rows, runs_dir, level, reference=next(iter(config.study.arms)))

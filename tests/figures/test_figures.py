@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
-from hqcnn_lab.figures.many_runs import (
-    band,
+from hqcnn_lab.analysis.spread import band
+from hqcnn_lab.figures.arm import (
     controls_over_steps,
     convergence_bands,
     final_scores,
@@ -241,7 +241,7 @@ def test_nothing_or_one_point_is_no_error() -> None:
 def test_drawing_is_imported_late_and_touches_nothing_global() -> None:
     code = """
 import sys
-from hqcnn_lab.figures.many_runs import convergence_bands
+from hqcnn_lab.figures.arm import convergence_bands
 assert "matplotlib" not in sys.modules and "torch" not in sys.modules
 convergence_bands({"GVCO": [([1, 2], [0.5, 0.6])]}).savefig(sys.stdout.buffer, format="png")
 assert "matplotlib.pyplot" not in sys.modules

@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 from run_folders import set_status, write_run
 
 from hqcnn_lab.analysis import load_runs, offline
-from hqcnn_lab.analysis.comparison import read_correct, read_groups
 from hqcnn_lab.analysis.metrics import read_metrics
+from hqcnn_lab.analysis.predictions import read_correct, read_groups
 from hqcnn_lab.models.trained import UnusableRun, load_run
 from hqcnn_lab.report import write_report
 from hqcnn_lab.reporting import pictures

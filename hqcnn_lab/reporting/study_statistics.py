@@ -1,25 +1,19 @@
 """The statistics of a study, condition by condition, as one Markdown text: `statistics.md`."""
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from hqcnn_lab.analysis.arms import compare_arms, holm, markdown_table
+from hqcnn_lab.analysis.arms import compare_arms, markdown_table
 from hqcnn_lab.analysis.bootstrap import bootstrap_accuracy, bootstrap_difference
+from hqcnn_lab.analysis.p_value import holm, p_text
 from hqcnn_lab.analysis.paired import sign_flip_p
+from hqcnn_lab.analysis.predictions import read_correct, read_groups
+from hqcnn_lab.analysis.study import NEAR, Row, common_seeds, near_best, seed_list, several_rates
 from hqcnn_lab.analysis.survival import compare_times, time_to_level
-from hqcnn_lab.record.plain_file import Unusable, read_table
 from hqcnn_lab.record.run_folder import RunFolder
-
-Row = Mapping[str, Any]
-"""A run of a study, as `sweep.declaration.row_of` makes it; its folder is `run`, under the study's runs directory."""
-
-NEAR = 0.01  # of accuracy: a learning rate within one point of an arm's best still trains it well
-_EQUAL = 1e-6  # accuracies are float32
 
 
 def study_statistics(rows: Sequence[Row], runs_dir: str | Path, level: float, reference: str) -> str:
@@ -39,8 +33,8 @@ def study_statistics(rows: Sequence[Row], runs_dir: str | Path, level: float, re
         f"grid are within {100 * NEAR:g} point of it and never diverge, with ≥ where that ends with the grid.",
     ]
     for condition in dict.fromkeys(row["condition"] for row in rows):
-        here = [row for row in rows if row["condition"] == condition]
-        final = [row for row in here if row["stage"] == "final"]
+        of_condition = [row for row in rows if row["condition"] == condition]
+        final = [row for row in of_condition if row["stage"] == "final"]
         parts.append(f"## {condition}")
         if not final:
             parts.append("No final run yet.")
@@ -51,41 +45,11 @@ def study_statistics(rows: Sequence[Row], runs_dir: str | Path, level: float, re
             parts += ["### Training loss over seeds", over_seeds(final, arms, "train/loss")]
             parts += ["### Test accuracy on other images", _on_other_images(final, arms, Path(runs_dir))]
             parts += [f"### Epochs to {100 * level:g} % on validation", _times(final, arms, Path(runs_dir), level)]
-        tuning = [row for row in here if row["stage"] == "tune"]
+        tuning = [row for row in of_condition if row["stage"] == "tune"]
         if several_rates(tuning):
             heading = "### Validation accuracy by learning rate (tuning seeds)"
             parts += [heading, learning_rates(tuning, arms, "val/accuracy")]
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def several_rates(rows: Sequence[Row]) -> bool:
-    """Whether any arm ran at more than one learning rate: a grid, and no choice."""
-    return len({(row["arm"], row["factor"]) for row in rows}) > len({row["arm"] for row in rows})
-
-
-def common_seeds(
-    rows: Sequence[Row], arms: Sequence[str], kept: Sequence[str] = ("finished",)
-) -> tuple[dict[str, list[Row]], list[str]]:
-    """Each arm's rows at the seeds where every arm has a `kept` status, in the seeds' order; and what was left out.
-
-    An arm that has no such row is left out whole, or it would take every seed along.
-    """
-    by_arm = {arm: {row["seed"]: row for row in rows if row["arm"] == arm} for arm in arms}
-    there = [arm for arm, of_arm in by_arm.items() if any(row["status"] in kept for row in of_arm.values())]
-    notes = []
-    if absent := [arm for arm in arms if arm not in there]:
-        states = Counter(row["status"] for arm in absent for row in by_arm[arm].values())
-        why = f" ({', '.join(f'{n} {state}' for state, n in states.items())})" if states else ""
-        notes.append(f"Left out, and not counted by Holm, for want of a finished run{why}: {', '.join(absent)}.")
-    whole, lost = [], {}
-    for seed in sorted({row["seed"] for row in rows}):
-        states = {arm: by_arm[arm][seed]["status"] if seed in by_arm[arm] else "not run" for arm in there}
-        if reason := ", ".join(f"{arm} {state}" for arm, state in states.items() if state not in kept):
-            lost.setdefault(reason, []).append(seed)
-        else:
-            whole.append(seed)
-    notes += [f"Left out for every arm: {_named(seeds)} ({reason})." for reason, seeds in lost.items()]
-    return {arm: [by_arm[arm][seed] for seed in whole] for arm in there}, notes
 
 
 def over_seeds(rows: Sequence[Row], arms: Sequence[str], score: str, scale: float = 1, digits: int = 4) -> str:
@@ -96,17 +60,16 @@ def over_seeds(rows: Sequence[Row], arms: Sequence[str], score: str, scale: floa
     seeds = [row["seed"] for row in kept[arms[0]]]
     if len(seeds) < 2:
         return "\n\n".join([f"Seeds that all arms finished: {len(seeds)}. A paired test takes 2 or more.", *notes])
-    scores = {arm: [row.get(score) for row in of_arm] for arm, of_arm in kept.items()}
-    if any(value is None for values in scores.values() for value in values):
+    if any(row.get(score) is None for of_arm in kept.values() for row in of_arm):
         return f"Not known: a run's summary has no {score}."
-    compared = compare_arms(scores, arms[0])
+    compared = compare_arms({arm: [row[score] for row in of_arm] for arm, of_arm in kept.items()}, arms[0])
     least = sign_flip_p(np.ones(len(seeds)))
     least_holm = min(len(compared) * least, 1.0)
     floor = (
         f"With {len(seeds)} seeds, the exact permutation test cannot give a p below {least:.3g} whatever the data, "
         f"{least_holm:.3g} after Holm (arms compared: {len(compared)}); nor can Wilcoxon's."
     )
-    return "\n\n".join([f"Paired over {_named(seeds)}.", *notes, markdown_table(compared, scale, digits), floor])
+    return "\n\n".join([f"Paired over {seed_list(seeds)}.", *notes, markdown_table(compared, scale, digits), floor])
 
 
 def accuracy_on_images(correct: Mapping[str, np.ndarray], groups: np.ndarray | None) -> str:
@@ -120,8 +83,8 @@ def accuracy_on_images(correct: Mapping[str, np.ndarray], groups: np.ndarray | N
     n_groups = n_images if groups is None else len(set(groups))
     if n_groups < 2:
         return f"All {n_images} test images are in one group: there is nothing to draw from."
-    drawn = f"{n_groups:,} groups of {n_images:,} test images" if groups is not None else f"{n_images:,} test images"
-    head = f"Mean of {n_seeds} seed{'s' * (n_seeds > 1)}; 95 % intervals from drawing the {drawn} again, 10,000 times."
+    pool = f"{n_groups:,} groups of {n_images:,} test images" if groups is not None else f"{n_images:,} test images"
+    head = f"Mean of {n_seeds} seed{'s' * (n_seeds > 1)}; 95 % intervals from drawing the {pool} again, 10,000 times."
     if n_groups < 20:
         head += " With so few groups the intervals are too narrow."
     lines = [["", "accuracy (95 % interval)", "difference (95 % interval)", "resamples where it is no better"]]
@@ -155,7 +118,10 @@ def times_to_level(times: Mapping[str, Sequence[float | None]], ends: Mapping[st
         median += f" ({low} to {high})" if (low, high) != ("–", "–") else ""
         mean = f"{time.restricted_mean:.2f} ± {time.standard_error:.2f}"
         cells = [arm, f"{time.n_reached} of {time.n}", median, mean]
-        cells += [f"{against[arm].ratio:.2f}", _p(log_rank[arm]), _p(paired[arm])] if arm in against else ["–"] * 3
+        if arm in against:
+            cells += [f"{against[arm].ratio:.2f}", p_text(log_rank[arm]), p_text(paired[arm])]
+        else:
+            cells += ["–"] * 3
         lines.append(cells)
     head = f"Watched for {horizon:g} epochs; a ratio below 1 is faster; a run that diverged never got there."
     return f"{head}\n\n{_table(lines)}"
@@ -181,80 +147,23 @@ def learning_rates(rows: Sequence[Row], arms: Sequence[str], score: str) -> str:
                 cells.append("–")
         lines.append([arm, *cells, _span_text(near_best(means, factors), factors)])
     seeds = sorted({row["seed"] for row in rows})
-    return f"Mean over {_named(seeds)}.\n\n{_table(lines)}"
-
-
-def near_best(means: Mapping[float, float], factors: Sequence[float]) -> tuple[float, float] | None:
-    """The least and the greatest of the grid's `factors` around the best mean, all between them within `NEAR` of it.
-
-    `means` lacks the factors that are outside whatever their score, and None is returned where it has none. Of equal
-    means, the one at the lowest factor is the best.
-    """
-    if not means:
-        return None
-    grid = sorted(factors)
-    best = max(means.values())
-    good = [factor in means and means[factor] >= best - NEAR - _EQUAL for factor in grid]
-    low = high = next(i for i, factor in enumerate(grid) if means.get(factor, -math.inf) >= best - _EQUAL)
-    while low > 0 and good[low - 1]:
-        low -= 1
-    while high < len(grid) - 1 and good[high + 1]:
-        high += 1
-    return grid[low], grid[high]
-
-
-def read_correct(folder: str | Path) -> tuple[list[str], np.ndarray]:
-    """Of a run's `predictions.csv`, the files of the test images and whether each was classified right `[n_images]`."""
-    rows = _columns(Path(folder) / "predictions.csv", "file", "label", "prediction")
-    return [file for file, *_ in rows], np.array([label == guess for _, label, guess in rows], dtype=bool)
-
-
-def read_groups(folder: str | Path, files: Sequence[str]) -> np.ndarray | None:
-    """The `group` of each of a run's test images, `files` as `read_correct` has them; None where the split has none.
-
-    Frames of one file have its name in `predictions.csv`: they are taken in the manifest's order. Raises ValueError for
-    a file that is no test image of the manifest.
-    """
-    groups: dict[str, list[str]] = {}
-    for file, split, group in _columns(Path(folder) / "split_manifest.csv", "file", "split", "group"):
-        if split == "test":
-            groups.setdefault(file, []).append(group)
-    frames: Counter[str] = Counter()
-    found = []
-    for name in files:
-        if frames[name] >= len(groups.get(name, [])):
-            raise ValueError(f"{name} is predicted, and not among the test images of {folder}/split_manifest.csv")
-        found.append(groups[name][frames[name]])
-        frames[name] += 1
-    return np.array(found) if any(found) else None
-
-
-def _columns(path: Path, *names: str) -> list[tuple[str, ...]]:
-    """Of each row what is under `names`. Raises ValueError, one line, where that is not to be had of every row."""
-    try:
-        rows = read_table(path)
-        _, head = next(rows, (0, []))
-        at = [head.index(name) for name in names]
-        return [tuple(cells[i] for i in at) for _, cells in rows]
-    except Unusable as error:
-        raise ValueError(f"{path} {error}") from None
-    except (ValueError, IndexError):
-        raise ValueError(f"{path} is no table with {', '.join(names)} in each row") from None
+    return f"Mean over {seed_list(seeds)}.\n\n{_table(lines)}"
 
 
 def _on_other_images(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path) -> str:
     kept, notes = common_seeds(rows, arms)
     if arms[0] not in kept or not kept[arms[0]]:
         return "\n\n".join([f"No seed that {arms[0]} and every other arm finished.", *notes])
-    correct, first = {}, None
+    correct: dict[str, np.ndarray] = {}
+    reference_run = runs_dir / kept[arms[0]][0]["run"]
     try:
+        reference_files, _ = read_correct(reference_run)
         for arm, of_arm in kept.items():
             read = [read_correct(runs_dir / row["run"]) for row in of_arm]
-            first = read[0][0] if first is None else first
-            if any(files != first for files, _ in read):
+            if any(files != reference_files for files, _ in read):
                 return f"The runs of {arm} were tested on other images than those of {arms[0]}: not compared."
             correct[arm] = np.stack([right for _, right in read])
-        groups = read_groups(runs_dir / kept[arms[0]][0]["run"], first)
+        groups = read_groups(reference_run, reference_files)
     except (OSError, KeyError, ValueError) as error:
         return f"Not known: {error}."
     return accuracy_on_images(correct, groups)
@@ -294,10 +203,6 @@ def _not_comparable(kept: Mapping[str, Sequence[Row]], reference: str) -> str | 
     return None
 
 
-def _named(seeds: Sequence[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-
-
 def _span_text(span: tuple[float, float] | None, factors: Sequence[float]) -> str:
     if span is None:
         return "–"
@@ -305,10 +210,6 @@ def _span_text(span: tuple[float, float] | None, factors: Sequence[float]) -> st
     open_ended = low == min(factors) or high == max(factors)
     where = f"×{low:g} to ×{high:g}" if high > low else f"×{low:g} alone"
     return f"{'≥ ' * open_ended}{math.log10(high / low):.1f} ({where})"
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _table(lines: Sequence[Sequence[str]]) -> str:

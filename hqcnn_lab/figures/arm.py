@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hqcnn_lab.analysis.spread import band
 from hqcnn_lab.figures.panel import COLOURS, add_legend, dots_of, label_axes, new_figure, stack, use_log_scale
 
 if TYPE_CHECKING:
@@ -157,26 +158,6 @@ def final_scores(values: Mapping[str, Sequence[float]], xlabel: str = "test accu
     caption = f"dot: a seed     diamond: mean and {edges}" if several else "dot: the one seed"
     figure.supxlabel(caption, fontsize=8, color="0.35", x=0.99, ha="right")
     return figure
-
-
-def band(values: np.ndarray, few: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, lower and upper edge over seeds, each `[n]`, of values `[seeds, n]`; NaN is left out.
-
-    With `few` the edges are the least and the greatest; otherwise those of the 95 % t-interval of the mean, which takes
-    the seeds for a sample from a normal distribution. One seed has no width, none gives NaN.
-    """
-    from scipy.special import stdtrit  # the t distribution's quantile; scipy.stats would take half a second to import
-
-    seeds = np.ma.masked_invalid(values)
-    mean = seeds.mean(0)
-    if few:
-        low, high = seeds.min(0), seeds.max(0)
-    else:
-        n = seeds.count(0)
-        half = np.ma.filled(seeds.std(0, ddof=1), 0) * np.where(n > 1, stdtrit(np.maximum(n - 1, 1), 0.975), 0)
-        half /= np.sqrt(np.maximum(n, 1))
-        low, high = mean - half, mean + half
-    return np.ma.filled(mean, np.nan), np.ma.filled(low, np.nan), np.ma.filled(high, np.nan)
 
 
 def _band_panels(curves: Mapping[str, Mapping[str, Sequence[Curve]]], log: bool = False) -> "Figure":

@@ -9,19 +9,16 @@ import pytest
 from scipy import stats
 
 from hqcnn_lab.analysis.bootstrap import bootstrap_difference
-from hqcnn_lab.analysis.comparison import (
+from hqcnn_lab.analysis.predictions import read_correct, read_groups
+from hqcnn_lab.analysis.study import common_seeds, near_best, several_rates
+from hqcnn_lab.figures.study import study_figures
+from hqcnn_lab.reporting.study_statistics import (
     accuracy_on_images,
-    common_seeds,
     learning_rates,
-    near_best,
     over_seeds,
-    read_correct,
-    read_groups,
-    several_rates,
     study_statistics,
     times_to_level,
 )
-from hqcnn_lab.figures.study import study_figures
 
 LEVEL = "convergence/epochs_to_95"
 

@@ -1,0 +1,66 @@
+"""The rows of a study: which seeds all arms have, and which learning rates come near an arm's best."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+"""A run of a study, as `sweep.study_tables.row_of` makes it; its folder is `run`, under the study's runs directory."""
+
+NEAR = 0.01  # of accuracy: a learning rate within one point of an arm's best still trains it well
+_EQUAL = 1e-6  # accuracies are float32
+
+
+def several_rates(rows: Sequence[Row]) -> bool:
+    """Whether any arm ran at more than one learning rate: a grid, and no choice."""
+    return len({(row["arm"], row["factor"]) for row in rows}) > len({row["arm"] for row in rows})
+
+
+def common_seeds(
+    rows: Sequence[Row], arms: Sequence[str], kept: Sequence[str] = ("finished",)
+) -> tuple[dict[str, list[Row]], list[str]]:
+    """Each arm's rows at the seeds where every arm has a `kept` status, in the seeds' order; and what was left out.
+
+    An arm that has no such row is left out whole, or it would take every seed along.
+    """
+    by_arm = {arm: {row["seed"]: row for row in rows if row["arm"] == arm} for arm in arms}
+    present = [arm for arm, of_arm in by_arm.items() if any(row["status"] in kept for row in of_arm.values())]
+    notes = []
+    if absent := [arm for arm in arms if arm not in present]:
+        states = Counter(row["status"] for arm in absent for row in by_arm[arm].values())
+        why = f" ({', '.join(f'{n} {state}' for state, n in states.items())})" if states else ""
+        notes.append(f"Left out, and not counted by Holm, for want of a finished run{why}: {', '.join(absent)}.")
+    whole, lost = [], {}
+    for seed in sorted({row["seed"] for row in rows}):
+        states = {arm: by_arm[arm][seed]["status"] if seed in by_arm[arm] else "not run" for arm in present}
+        if reason := ", ".join(f"{arm} {state}" for arm, state in states.items() if state not in kept):
+            lost.setdefault(reason, []).append(seed)
+        else:
+            whole.append(seed)
+    notes += [f"Left out for every arm: {seed_list(seeds)} ({reason})." for reason, seeds in lost.items()]
+    return {arm: [by_arm[arm][seed] for seed in whole] for arm in present}, notes
+
+
+def near_best(means: Mapping[float, float], factors: Sequence[float]) -> tuple[float, float] | None:
+    """The least and the greatest of the grid's `factors` around the best mean, all between them within `NEAR` of it.
+
+    `means` lacks the factors that are outside whatever their score, and None is returned where it has none. Of equal
+    means, the one at the lowest factor is the best.
+    """
+    if not means:
+        return None
+    grid = sorted(factors)
+    best = max(means.values())
+    good = [factor in means and means[factor] >= best - NEAR - _EQUAL for factor in grid]
+    low = high = next(i for i, factor in enumerate(grid) if means.get(factor, -math.inf) >= best - _EQUAL)
+    while low > 0 and good[low - 1]:
+        low -= 1
+    while high < len(grid) - 1 and good[high + 1]:
+        high += 1
+    return grid[low], grid[high]
+
+
+def seed_list(seeds: Sequence[int]) -> str:
+    """As it is read: "seed 3", "seeds 0, 1, 2"."""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hqcnn_lab.optim import gvco_rule as rule
 from hqcnn_lab.optim.gvco_rule import GRANULARITIES, ROWS, Hyper, Tensors
+from hqcnn_lab.torch_private import foreach_neg
 
 _LARGE = 2**13  # elements from which on a tensor steps alone on a CPU; from benchmarks/optimizer.py
 
@@ -247,7 +248,7 @@ class _Bucket:
         begun, n_small = [], len(self.small)
         grads = [p.grad for p in self.params]
         if group["maximize"]:
-            grads = torch._foreach_neg(grads)
+            grads = foreach_neg(grads)
         if self.fused is not None:
             self.fused(grads, group)
             return

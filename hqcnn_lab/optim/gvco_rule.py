@@ -10,6 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hqcnn_lab.torch_private import (
+    foreach_add_,
+    foreach_addcdiv_,
+    foreach_addcmul_,
+    foreach_lerp_,
+    foreach_mul_,
+    foreach_norm,
+    foreach_pow,
+    foreach_sqrt,
+    foreach_sub,
+    foreach_sub_,
+)
+
 Tensors = list[Tensor]
 Hyper = Mapping[str, Any]  # a parameter group
 Array = Any  # a torch tensor or a numpy array
@@ -53,7 +66,7 @@ def take_step(begun: list[Begun], table: Tensor, sizes: Tensor, hyper: Hyper) ->
 
 def begin_list(params: Tensors, grads: Tensors, means: Tensors, variances: Tensors, hyper: Hyper) -> Begun:
     """A step in which each operation is over all tensors at once; on a GPU it asks the device for nothing."""
-    innovations = torch._foreach_sub(grads, means)
+    innovations = foreach_sub(grads, means)
 
     def finish(now: Controls) -> None:
         now, squares = Controls(*map(torch.as_tensor, now)), innovations
@@ -61,26 +74,26 @@ def begin_list(params: Tensors, grads: Tensors, means: Tensors, variances: Tenso
         if not (on_cpu and bool(now.finite.all())):
             squares = [torch.where(ok, d, 0.0) for ok, d in zip(now.finite, squares, strict=True)]
         if not (on_cpu and bool((now.guard == 1).all())):
-            torch._foreach_mul_(squares, now.guard.unbind())
-        torch._foreach_addcmul_(means, squares, now.mean_rate.unbind())
+            foreach_mul_(squares, now.guard.unbind())
+        foreach_addcmul_(means, squares, now.mean_rate.unbind())
         if floor := _floor(hyper):
-            torch._foreach_add_(squares, means, alpha=floor)
-        torch._foreach_mul_(squares, squares)
-        torch._foreach_add_(squares, hyper["eps"] ** 2)
-        torch._foreach_lerp_(variances, squares, now.variance_rate.unbind())
+            foreach_add_(squares, means, alpha=floor)
+        foreach_mul_(squares, squares)
+        foreach_add_(squares, hyper["eps"] ** 2)
+        foreach_lerp_(variances, squares, now.variance_rate.unbind())
         if hyper["weight_decay"]:
-            torch._foreach_mul_(params, now.keep.unbind())
+            foreach_mul_(params, now.keep.unbind())
         if not hyper["q"]:
-            torch._foreach_addcmul_(params, means, now.step_size.neg().unbind())
+            foreach_addcmul_(params, means, now.step_size.neg().unbind())
             return
-        divisors = torch._foreach_sqrt(variances) if hyper["q"] == 1 else torch._foreach_pow(variances, hyper["q"] / 2)
+        divisors = foreach_sqrt(variances) if hyper["q"] == 1 else foreach_pow(variances, hyper["q"] / 2)
         if on_cpu:
-            torch._foreach_addcdiv_(params, means, divisors, now.step_size.neg())
+            foreach_addcdiv_(params, means, divisors, now.step_size.neg())
         else:  # where there is no step to take, the divisor becomes infinite
-            torch._foreach_mul_(divisors, now.step_size.reciprocal().unbind())
-            torch._foreach_addcdiv_(params, means, divisors, value=-1.0)
+            foreach_mul_(divisors, now.step_size.reciprocal().unbind())
+            foreach_addcdiv_(params, means, divisors, value=-1.0)
 
-    return torch.stack(torch._foreach_norm([*grads, *means, *innovations])).view(3, -1), finish
+    return torch.stack(foreach_norm([*grads, *means, *innovations])).view(3, -1), finish
 
 
 def begin_alone(
@@ -151,8 +164,8 @@ def begin_end_to_end(params: Tensors, grads: Tensors, mean: Tensor, variance: Te
         if hyper["q"]:
             step.div_(variance.sqrt() if hyper["q"] == 1 else variance.pow(hyper["q"] / 2))
         if hyper["weight_decay"]:
-            torch._foreach_mul_(params, _split(keep, params))
-        torch._foreach_sub_(params, _split(step, params))
+            foreach_mul_(params, _split(keep, params))
+        foreach_sub_(params, _split(step, params))
 
     return norms, finish
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.optim.circuit_optimizer import CircuitOptimizer
+from hqcnn_lab.torch_private import has_forward_pre_hook
 
 # What each watched circuit was given last. Not in an optimizer or a circuit: no copy or file of them holds images.
 _inputs: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
@@ -76,7 +77,7 @@ class QNG(CircuitOptimizer):
         for part in module.modules():
             if isinstance(part, QuantumLayer | QuantumConv2d) and part.weights not in self._circuits:
                 self._circuits[part.weights] = part
-                if _remember not in part._forward_pre_hooks.values():
+                if not has_forward_pre_hook(part, _remember):
                     part.register_forward_pre_hook(_remember, with_kwargs=True)
 
     def __getstate__(self) -> dict[str, Any]:

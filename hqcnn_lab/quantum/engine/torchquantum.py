@@ -21,6 +21,7 @@ import warnings
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from inspect import currentframe
 from types import ModuleType
 from typing import Any
 
@@ -191,7 +192,7 @@ class _Finder:
 
 
 def _asked_by_torchquantum() -> bool:
-    frame = sys._getframe(1)
+    frame = currentframe()
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if not module.startswith("importlib") and module != __name__:

@@ -1,5 +1,7 @@
 """When torch does not just run a layer: it may follow the operations, to export them, or transform them."""
 
+# pyright: reportUnknownMemberType=false: torch.autograd.forward_ad is not annotated
+
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import ParamSpec
@@ -7,6 +9,8 @@ from typing import ParamSpec
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+from hqcnn_lab.torch_private import is_in_torch_func, is_traced
 
 _Args = ParamSpec("_Args")
 
@@ -23,11 +27,11 @@ def constant(maxsize: int) -> Callable[[Callable[_Args, Tensor]], Callable[_Args
 
         @wraps(make)
         def get(*args: _Args.args, **kwargs: _Args.kwargs) -> Tensor:
-            if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            if is_traced() or torch.compiler.is_exporting():
                 return make(*args, **kwargs)
             return kept(*args, **kwargs)
 
-        get.cache_clear = kept.cache_clear
+        get.cache_clear = kept.cache_clear  # pyright: ignore[reportAttributeAccessIssue]: a function may have any
         return get
 
     return decorate
@@ -35,11 +39,11 @@ def constant(maxsize: int) -> Callable[[Callable[_Args, Tensor]], Callable[_Args
 
 def transform(*tensors: Tensor) -> str | None:
     """What torch does with the operations on these tensors, besides running them and going backward; None: nothing."""
-    if torch._C._are_functorch_transforms_active():  # as autograd.Function itself asks; there is no public way
+    if is_in_torch_func():
         return "torch.func"
     if torch.compiler.is_exporting():
         return "torch.export"
-    if torch.jit.is_tracing():
+    if is_traced():
         return "torch.jit.trace"
     if any(forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
         return "forward-mode differentiation"

@@ -18,19 +18,12 @@ from torch.utils.checkpoint import checkpoint
 
 from hqcnn_lab.quantum.circuit import Circuit, encoding
 from hqcnn_lab.quantum.engine import trig
+from hqcnn_lab.quantum.engine.gates import gate_matrix
 from hqcnn_lab.quantum.engine.transform import constant, transform
 from hqcnn_lab.quantum.gate import CONTROLLED, Gate
 from hqcnn_lab.quantum.noise import Noise
 
 CHUNK = 2**22  # numbers evolved at a time; of more, only what goes in and out is kept for the backward pass
-
-FIXED = {
-    "x": [[0, 1], [1, 0]],
-    "y": [[0, -1j], [1j, 0]],
-    "z": [[1, 0], [0, -1]],
-    "h": [[0.5**0.5, 0.5**0.5], [0.5**0.5, -(0.5**0.5)]],
-    "sdg": [[1, 0], [0, -1j]],
-}
 
 Step = Gate | tuple[tuple[int, ...], Tensor]
 """A data gate, or wires and a transfer matrix [C, d, d]."""
@@ -64,7 +57,7 @@ def density_matrix(angles: Tensor, weights: Tensor, circuit: Circuit, noise: Noi
     """
     n_wires = circuit.n_wires
     columns = _forwards(angles, _steps(weights, circuit, noise), circuit, noise)
-    paulis = _paulis(columns)
+    paulis = _paulis(columns.device, columns.dtype)
     matrix = columns.to(paulis.dtype).unflatten(1, (4,) * n_wires)
     for _ in range(n_wires):  # [C, wires left …, B, (row, column) of the wires done …]
         matrix = torch.tensordot(matrix, paulis, dims=([1], [0]))
@@ -141,7 +134,7 @@ def _forwards(angles: Tensor, steps: list[Step], circuit: Circuit, noise: Noise)
 def _of_amplitudes(amplitudes: Tensor) -> Tensor:
     """Tr(P ψψᵀ) of real states ψ: [C, 2ⁿ, B] → [C, 4ⁿ, B]."""
     n_wires = amplitudes.shape[1].bit_length() - 1
-    paulis = _paulis(amplitudes)
+    paulis = _paulis(amplitudes.device, amplitudes.dtype)
     squares = (amplitudes.unsqueeze(2) * amplitudes.unsqueeze(1)).to(paulis.dtype)
     squares = squares.unflatten(2, (2,) * n_wires).unflatten(1, (2,) * n_wires)
     for left in range(n_wires, 0, -1):  # [C, rows of the wires left …, columns …, B, Pauli of the wires done …]
@@ -237,7 +230,7 @@ def _rotate(name: str, parts: Sequence[Tensor], cos: Tensor, sin: Tensor) -> lis
 
 def _transfer(name: str, angles: Tensor) -> Tensor:
     """[..., k] angles of a gate → [..., d, d]: R_ij = Tr(Pᵢ U Pⱼ U†)/√d, d = 4 or, controlled, 16."""
-    paulis, unitary = _paulis(angles), _unitary(CONTROLLED.get(name, name), angles)
+    paulis, unitary = _paulis(angles.device, angles.dtype), gate_matrix(CONTROLLED.get(name, name), angles)
     if name in CONTROLLED:
         paulis = torch.stack([torch.kron(a, b) for a in paulis for b in paulis])
         idle, nothing = torch.eye(2).to(unitary).expand_as(unitary), torch.zeros_like(unitary)
@@ -247,23 +240,11 @@ def _transfer(name: str, angles: Tensor) -> Tensor:
     return (paulis @ both @ paulis.mT).real / unitary.shape[-1]
 
 
-def _unitary(name: str, angles: Tensor) -> Tensor:
-    """[..., k] angles of a one-wire gate → [..., 2, 2] complex; k = 0 for a gate that takes none."""
-    if name in FIXED:
-        return angles.new_tensor(FIXED[name], dtype=angles.dtype.to_complex()).expand(*angles.shape[:-1], 2, 2)
-    half = angles[..., 0] / 2
-    cos, sin = torch.cos(half), torch.sin(half)
-    if name == "u3":
-        phi, lam = torch.exp(1j * angles[..., 1]), torch.exp(1j * angles[..., 2])
-        return torch.stack([cos + 0j, -lam * sin, phi * sin, phi * lam * cos], -1).unflatten(-1, (2, 2))
-    paulis = _paulis(angles)
-    return cos[..., None, None] * paulis[0] - 1j * sin[..., None, None] * paulis["ixyz".index(name[1])]
-
-
-def _paulis(like: Tensor) -> Tensor:
+@constant(maxsize=16)
+def _paulis(device: torch.device, dtype: torch.dtype) -> Tensor:
     """[4, 2, 2] complex: I, X, Y, Z."""
-    entries = [[[1, 0], [0, 1]], *(FIXED[name] for name in "xyz")]
-    return like.new_tensor(entries, dtype=like.dtype.to_complex())
+    no_angles = torch.empty(0, device=device, dtype=dtype)
+    return torch.stack([gate_matrix(name, no_angles) for name in ("identity", "x", "y", "z")])
 
 
 @constant(maxsize=1024)

@@ -1,4 +1,4 @@
-"""The matrices of a plan's gates, all of them at once: a few large operations instead of a few for every gate.
+"""The matrices of gates, all those of a plan at once: a few large operations instead of a few for every gate.
 
 Each number in a gate's matrix is a constant, or ± cos or sin of an angle or of half of it. So one table of those, and
 one gather from it, makes every matrix of the circuit; one product a position then fuses the gates of each wire.
@@ -24,7 +24,7 @@ _FUNCTIONS = (_C, _S, _MINUS_S, _FULL_C, _FULL_S)
 
 # Real and imaginary part of the entries 00, 01, 10, 11; "phase" is diag(1, e^iθ).
 _Z = _ZERO
-_ENTRIES: dict[str, tuple] = {
+_ENTRIES: dict[str, tuple[int | str, ...]] = {
     "ry": (_C, _Z, _MINUS_S, _Z, _S, _Z, _C, _Z),
     "rx": (_C, _Z, _Z, _MINUS_S, _Z, _MINUS_S, _C, _Z),
     "rz": (_C, _MINUS_S, _Z, _Z, _Z, _Z, _C, _S),
@@ -54,7 +54,7 @@ def make_matrices(plan: Plan, weights: Tensor) -> tuple[Tensor | None, list[tupl
     gates all are, complex elsewhere. Plain autograd.
     """
     layout = _layout(plan, weights.shape[1])
-    wires = _wire_matrices(layout, weights).split(layout.sizes, 1)
+    wires = torch.split(_wire_matrices(layout, weights), list(layout.sizes), 1)
     first = None if plan.first is None else _narrow(wires[0], plan.first)
     parts: list[tuple[Tensor, ...]] = []
     for step, matrices in zip(plan.steps, wires[1:], strict=True):
@@ -64,12 +64,27 @@ def make_matrices(plan: Plan, weights: Tensor) -> tuple[Tensor | None, list[tupl
             lengths = [stop - start for start, stop in groups(step)]
             matrices = _narrow(matrices, step)
             if len(set(lengths)) == 1:
-                parts.append(kron(matrices.unflatten(1, (-1, lengths[0]))).unbind(1))
+                parts.append(kron(torch.unflatten(matrices, 1, (-1, lengths[0]))).unbind(1))
             else:
-                parts.append(tuple(kron(part) for part in matrices.split(lengths, 1)))
+                parts.append(tuple(kron(part) for part in torch.split(matrices, lengths, 1)))
         else:
             parts.append(())
     return first, parts
+
+
+def gate_matrix(name: str, angles: Tensor) -> Tensor:
+    """[..., k] angles → [..., 2, 2] complex, of one gate on one wire; k = 0 for a gate that takes none. Plain autograd.
+
+    For an engine that goes gate by gate. `make_matrices` is faster for a whole circuit.
+    """
+    if name == "u3":  # `_primitives` multiplied out
+        half, phi, lam = angles[..., 0] / 2, torch.exp(1j * angles[..., 1]), torch.exp(1j * angles[..., 2])
+        cos, sin = half.cos(), half.sin()
+        return torch.unflatten(torch.stack([cos + 0j, -lam * sin, phi * sin, phi * lam * cos], -1), -1, (2, 2))
+    entries = _table(angles, full_angles=False).index_select(
+        -1, _columns_of_gate(name, angles.shape[-1], angles.device)
+    )
+    return torch.view_as_complex(torch.unflatten(entries, -1, (2, 2, 2)))
 
 
 def kron(matrices: Tensor) -> Tensor:
@@ -85,10 +100,10 @@ def kron(matrices: Tensor) -> Tensor:
         left, right = kron(matrices[..., :half, :, :]), kron(matrices[..., half:, :, :])
         return (left[..., :, None, :, None] * right[..., None, :, None, :]).flatten(-2).flatten(-3, -2)
     entries = matrices.flatten(-3).index_select(-1, _kron_entries(k, matrices.device))
-    product, *factors = entries.unflatten(-1, (k, -1)).unbind(-2)
+    product, *factors = torch.unflatten(entries, -1, (k, -1)).unbind(-2)
     for factor in factors:
         product = product * factor
-    return product.unflatten(-1, (2**k, 2**k))
+    return torch.unflatten(product, -1, (2**k, 2**k))
 
 
 @constant(maxsize=16)
@@ -105,14 +120,10 @@ def _narrow(matrices: Tensor, step: Local) -> Tensor:
 
 def _wire_matrices(layout: _Layout, weights: Tensor) -> Tensor:
     """[C, W] → [C, all matrices, 2, 2] complex."""
-    n_circuits, half = weights.shape[0], weights / 2
+    n_circuits = weights.shape[0]
     if not layout.entries:
         return weights.new_zeros(n_circuits, 0, 2, 2, dtype=weights.dtype.to_complex())
-    sin = half.sin()
-    rows = [_constants(weights.device, weights.dtype).expand(n_circuits, -1), half.cos(), sin, -sin]
-    if layout.full_angles:
-        rows += [weights.cos(), weights.sin()]
-    entries = torch.cat(rows, 1).index_select(1, _columns(layout, weights.device))
+    entries = _table(weights, layout.full_angles).index_select(1, _columns(layout, weights.device))
     positions = torch.view_as_complex(entries.view(n_circuits, len(layout.entries), -1, 2, 2, 2)).unbind(1)
     product = positions[0]
     for factor in positions[1:]:
@@ -120,10 +131,25 @@ def _wire_matrices(layout: _Layout, weights: Tensor) -> Tensor:
     return product
 
 
+def _table(angles: Tensor, full_angles: bool) -> Tensor:
+    """[..., k] angles → the numbers that matrices are made of, [..., `_column` of each]."""
+    half = angles / 2
+    sin = half.sin()
+    rows = [_constants(angles.device, angles.dtype).expand(*angles.shape[:-1], -1), half.cos(), sin, -sin]
+    if full_angles:
+        rows += [angles.cos(), angles.sin()]
+    return torch.cat(rows, -1)
+
+
+def _column(entry: int | str, n_angles: int, angle: int) -> int:
+    """Where an entry of a gate's matrix stands in the table of `n_angles`, of which `angle` is the gate's."""
+    return entry if isinstance(entry, int) else len(_CONSTANTS) + _FUNCTIONS.index(entry) * n_angles + angle
+
+
 @lru_cache(maxsize=128)
 def _layout(plan: Plan, n_weights: int) -> _Layout:
     sites: list[list[tuple[str, int]]] = []
-    sizes = []
+    sizes: list[int] = []
     for step in (plan.first, *plan.steps):
         before = len(sites)
         if isinstance(step, Local):
@@ -136,10 +162,7 @@ def _layout(plan: Plan, n_weights: int) -> _Layout:
     padded = [site + [("identity", 0)] * (depth - len(site)) for site in sites]
 
     def columns(name: str, weight: int) -> tuple[int, ...]:
-        return tuple(
-            entry if isinstance(entry, int) else len(_CONSTANTS) + _FUNCTIONS.index(entry) * n_weights + weight
-            for entry in _ENTRIES[name]
-        )
+        return tuple(_column(entry, n_weights, weight) for entry in _ENTRIES[name])
 
     entries = tuple(tuple(columns(*site[position]) for site in padded) for position in range(depth))
     return _Layout(entries, tuple(sizes), any(name == "phase" for site in sites for name, _ in site))
@@ -158,6 +181,11 @@ def _columns(layout: _Layout, device: torch.device) -> Tensor:
     return torch.tensor(layout.entries, device=device).flatten()
 
 
+@constant(maxsize=64)
+def _columns_of_gate(name: str, n_angles: int, device: torch.device) -> Tensor:
+    return torch.tensor([_column(entry, n_angles, 0) for entry in _ENTRIES[name]], device=device)
+
+
 @constant(maxsize=16)
 def _constants(device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.tensor([_CONSTANTS], device=device, dtype=dtype)
+    return torch.tensor(_CONSTANTS, device=device, dtype=dtype)

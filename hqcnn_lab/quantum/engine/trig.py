@@ -14,6 +14,7 @@ from torch import Tensor
 from hqcnn_lab.quantum.circuit import Circuit
 from hqcnn_lab.quantum.engine.evolve import readout_matrix, refuse_second_derivatives
 from hqcnn_lab.quantum.engine.folded import as_real_rows, unitary
+from hqcnn_lab.quantum.engine.gates import gate_matrix
 from hqcnn_lab.quantum.engine.plan import make_plan
 from hqcnn_lab.quantum.engine.transform import constant
 from hqcnn_lab.quantum.engine.workspace import last_use, workspace
@@ -207,8 +208,9 @@ def _thirds(features: Tensor, n_wires: int) -> Iterator[tuple[int, Tensor, Tenso
 @constant(maxsize=64)
 def _traces(n_wires: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[3ᵏ, 4ᵏ]: half the trace of a matrix, by (row, column), with every product of (1, Z, X) on k wires."""
-    paulis = torch.tensor([[1, 0, 0, 1], [1, 0, 0, -1], [0, 1, 1, 0]], dtype=torch.float64, device="cpu") / 2
+    no_angles = torch.empty(0, dtype=torch.float64, device="cpu")
+    halves = torch.stack([gate_matrix(name, no_angles).real for name in ("identity", "z", "x")]) / 2
     traces = torch.ones(1, 1, 1, dtype=torch.float64, device="cpu")
     for _ in range(n_wires):  # [features, rows, columns]
-        traces = torch.kron(traces, paulis.view(3, 2, 2))
+        traces = torch.kron(traces, halves)
     return traces.flatten(1).to(device, dtype)

@@ -23,3 +23,10 @@ def flat_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
 def select(config: DictConfig, key: str) -> Any:
     """The value of a dotted key; None where it is not there, or refers to what is not."""
     return OmegaConf.select(config, key, throw_on_resolution_failure=False)
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The values of a configuration as dicts and lists, with what each `${…}` refers to in its place."""
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hqcnn_lab.optim import gvco_rule as rule
-from hqcnn_lab.optim.gvco_rule import GRANULARITIES, ROWS, Hyper, Tensors
-from hqcnn_lab.torch_private import foreach_neg
-
-_LARGE = 2**13  # elements from which on a tensor steps alone on a CPU; from benchmarks/optimizer.py
+from hqcnn_lab.limit import check_limits
+from hqcnn_lab.optim import limits
+from hqcnn_lab.optim.gvco_bucket import Bucket
+from hqcnn_lab.optim.gvco_rule import Hyper, Tensors
 
 
 class GVCO(torch.optim.Optimizer):
@@ -74,7 +71,7 @@ class GVCO(torch.optim.Optimizer):
         power: p, how sharply the learning rate falls with noise; 0 switches that off.
         gamma_min: γ_min, lower bound of the fast factor; 1 switches it off.
         pace: η, how fast the learning rate follows the slow factor a; 0 switches that off.
-        tau: τ, how many standard deviations an innovation may be before it is scaled down; None or inf: no guard.
+        tau: τ, how many standard deviations an innovation may be before it is scaled down; None: no guard.
         q: normalization by the element-wise variance: 1 divides by its root, 0 by nothing (and leaves φ and ε out).
         floor: φ; where a gradient stops changing, a step ends at lr·a/φ instead of growing without bound.
         eps: ε, least standard deviation of a gradient element; from 1e-18 on, which float32 can still square.
@@ -131,7 +128,7 @@ class GVCO(torch.optim.Optimizer):
             "foreach": foreach,
         }
         _check(defaults)
-        self._buckets: dict[int, tuple[list[int], list[_Bucket]]] = {}  # by group: of which parameters, and what
+        self._buckets: dict[int, tuple[list[int], list[Bucket]]] = {}  # by group: of which parameters, and what
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -174,7 +171,7 @@ class GVCO(torch.optim.Optimizer):
                 bucket.step(group)
         return loss
 
-    def _buckets_of(self, index: int, params: Tensors) -> list[_Bucket]:
+    def _buckets_of(self, index: int, params: Tensors) -> list[Bucket]:
         """The parameters of a group that have a gradient, by device and precision."""
         group = self.param_groups[index]
         now = [group["granularity"], group["foreach"], *map(id, params)]
@@ -183,129 +180,13 @@ class GVCO(torch.optim.Optimizer):
             kinds: dict[tuple[torch.device, torch.dtype], Tensors] = {}
             for parameter in params:
                 kinds.setdefault((parameter.device, parameter.dtype), []).append(parameter)
-            buckets = [_Bucket(kind, self.state, group) for kind in kinds.values()]
+            buckets = [Bucket(kind, self.state, group) for kind in kinds.values()]
             self._buckets[index] = now, buckets
         return buckets
 
 
-class _Bucket:
-    """Tensors that step together, and their state in lists and one table; `state[p]` holds the same memory."""
-
-    def __init__(self, params: Tensors, state: Mapping[Tensor, dict[str, Tensor]], group: Hyper) -> None:
-        # The small ones come first, end to end; the others in a list or alone, whichever is faster or was asked for.
-        fuse = _can_fuse(params, group)
-        n_small = sum(fuse or _is_small(p, group) for p in params)
-        self.params = params = params if fuse else sorted(params, key=lambda p: not _is_small(p, group))
-        self.small, self.others = params[:n_small], params[n_small:]
-        states = [state[p] for p in params]
-        by_element = group["granularity"] == "element"
-        first = dict.fromkeys(ROWS, 0.0) | {
-            "momentum": group["momentum_max"],
-            "lr_scale": group["gamma_min"],
-            "slow_scale": 1.0,
-        }
-        for parameter, its in zip(params, states, strict=True):
-            shape = parameter.shape if by_element else ()
-            if "mean" not in its:
-                its["mean"] = torch.zeros_like(parameter)
-                # Forgotten by the first step that is taken; until then a divisor that is not 0.
-                its["variance"] = torch.full_like(parameter, group["eps"] ** 2)
-            for name in ROWS:
-                if name not in its:
-                    its[name] = parameter.new_full(shape, first[name])
-            if its["noise"].shape != shape:
-                raise ValueError(f"GVCO: granularity={group['granularity']} cannot go on from the state of another")
-        self.table = torch.stack([_laid_end_to_end(states, name) for name in ROWS])
-        for row, name in zip(self.table, ROWS, strict=True):
-            _hold(states, name, row)
-        if self.small:
-            self.mean, self.variance = (_laid_end_to_end(states[:n_small], name) for name in ("mean", "variance"))
-            _hold(states[:n_small], "mean", self.mean)
-            _hold(states[:n_small], "variance", self.variance)
-        self.means, self.variances = ([its[name] for its in states[n_small:]] for name in ("mean", "variance"))
-        of_tensors = self.table.new_tensor([p.numel() for p in params])
-        self.sizes = torch.ones_like(self.table[0]) if by_element else of_tensors
-        self.noise = [its["noise"] for its in states]
-        self.fused = None
-        if fuse:
-            from hqcnn_lab.optim.gvco_fused import FusedStep
-
-            self.fused = FusedStep(params, self.mean, self.variance, self.table)
-        in_list = group["foreach"] or (group["foreach"] is None and params[0].device.type != "cpu")
-        self.scratch: Tensors | None = None
-        if self.others and not in_list:
-            memory = params[0].new_empty(max(p.numel() for p in self.others))
-            self.scratch = [memory.as_strided(mean.shape, mean.stride()) for mean in self.means]
-
-    def holds(self, state: Mapping[Tensor, dict[str, Tensor]]) -> bool:
-        """Whether the optimizer's state still is this memory; not so once it was loaded or moved."""
-        if self.fused is not None and not all(p.is_contiguous() for p in self.params):
-            return False
-        return all(state[p].get("noise") is noise for p, noise in zip(self.params, self.noise, strict=True))
-
-    def step(self, group: Hyper) -> None:
-        """Change the parameters and their state in place."""
-        begun, n_small = [], len(self.small)
-        grads = [p.grad for p in self.params]
-        if group["maximize"]:
-            grads = foreach_neg(grads)
-        if self.fused is not None:
-            self.fused(grads, group)
-            return
-        if self.small:
-            begun.append(rule.begin_end_to_end(self.small, grads[:n_small], self.mean, self.variance, group))
-        others = (self.others, grads[n_small:], self.means, self.variances)
-        if self.others:
-            begun.append(
-                rule.begin_list(*others, group)
-                if self.scratch is None
-                else rule.begin_alone(*others, self.scratch, group)
-            )
-        rule.take_step(begun, self.table, self.sizes, group)
-
-
-def _can_fuse(params: Tensors, group: Hyper) -> bool:
-    """Whether Triton's kernels can step these: on a GPU, each tensor for itself and without gaps in memory."""
-    device = params[0].device
-    if device.type != "cuda" or group["foreach"] is not None or group["granularity"] != "tensor":
-        return False
-    if not all(p.is_contiguous() for p in params) or importlib.util.find_spec("triton") is None:
-        return False
-    from hqcnn_lab.optim.gvco_fused import can_run
-
-    return can_run(device)
-
-
-def _is_small(parameter: Tensor, group: Hyper) -> bool:
-    """Whether a step end to end with others is for it: only way by element, and fastest for a few numbers on a CPU."""
-    if group["granularity"] == "element":
-        return True
-    return group["foreach"] is None and parameter.device.type == "cpu" and parameter.numel() < _LARGE
-
-
-def _laid_end_to_end(states: list[dict[str, Tensor]], name: str) -> Tensor:
-    return torch.cat([state[name].reshape(-1) for state in states])
-
-
-def _hold(states: list[dict[str, Tensor]], name: str, memory: Tensor) -> None:
-    """Let each state's value be the view of its part of `memory`."""
-    parts = memory.split([state[name].numel() for state in states])
-    for state, part in zip(states, parts, strict=True):
-        state[name] = part.view(state[name].shape)
-
-
 def _check(hyper: Hyper) -> None:
-    def refuse_unless(allowed: bool, name: str, says: str) -> None:
-        if not allowed:
-            raise ValueError(f"GVCO: {name} must be {says}, got {hyper[name]!r}")
-
-    for name in ("lr", "power", "pace", "floor", "weight_decay"):
-        refuse_unless(0 <= hyper[name] < math.inf, name, "finite and not negative")
-    refuse_unless(0 <= hyper["q"] <= 2, "q", "between 0 and 2")
-    refuse_unless(1e-18 <= hyper["eps"] < math.inf, "eps", "finite and at least 1e-18")
-    for name in ("rho", "sigma", "momentum_max"):
-        refuse_unless(0 <= hyper[name] < 1, name, "in [0, 1)")
-    refuse_unless(0 <= hyper["momentum_min"] <= hyper["momentum_max"], "momentum_min", "in [0, momentum_max]")
-    refuse_unless(0 <= hyper["gamma_min"] <= 1, "gamma_min", "in [0, 1]")
-    refuse_unless(hyper["granularity"] in GRANULARITIES, "granularity", f"one of {', '.join(GRANULARITIES)}")
-    refuse_unless(hyper["tau"] is None or hyper["tau"] > 0, "tau", "above 0, or None for no guard")
+    check_limits(limits.GVCO, hyper, "GVCO: ")
+    if hyper["momentum_min"] > hyper["momentum_max"]:
+        most = hyper["momentum_max"]
+        raise ValueError(f"GVCO: momentum_min must be at most momentum_max={most!r}, got {hyper['momentum_min']!r}")

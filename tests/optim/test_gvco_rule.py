@@ -9,7 +9,7 @@ from gvco_runs import gradient_stream, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hqcnn_lab.optim import GVCO, gvco, gvco_rule
+from hqcnn_lab.optim import GVCO, gvco_bucket, gvco_rule
 
 STARTING_VALUES = {
     "lr": 3e-2,
@@ -91,7 +91,7 @@ hypers = st.fixed_dictionaries(
         "power": st.sampled_from([0.0, 0.5, 1.0, 1.5]),
         "gamma_min": st.sampled_from([0.0, 0.05, 1.0]),
         "pace": st.sampled_from([0.0, 0.5, 3.0]),
-        "tau": st.sampled_from([None, math.inf, 0.5, 2.5]),
+        "tau": st.sampled_from([None, 0.5, 2.5]),
         "q": st.sampled_from([0.0, 0.5, 1.0, 2.0]),
         "eps": st.sampled_from([1e-8, 1e-3]),
         "floor": st.sampled_from([0.0, 0.1, 1.0]),
@@ -110,7 +110,7 @@ def test_every_path_follows_the_definition(hyper, shapes, steps, seed, broken):
         stream[broken][0].view(-1)[-1] = math.nan
     by_list, optimizer = run(shapes, stream, foreach=True, **hyper)
     one_by_one, plain_optimizer = run(shapes, stream, foreach=False, **hyper)
-    with mock.patch.object(gvco, "_LARGE", 7):  # end to end up to 6 elements, alone from 7 on
+    with mock.patch.object(gvco_bucket, "_LARGE", 7):  # end to end up to 6 elements, alone from 7 on
         mixed, mixed_optimizer = run(shapes, stream, **hyper)
     generator = torch.Generator().manual_seed(0)
     for i, shape in enumerate(shapes):

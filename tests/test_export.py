@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from one_line import refused
 from torch import nn
 
 from hqcnn_lab.data.inputs import read_inputs
-from hqcnn_lab.export import largest_difference, main, write_onnx
+from hqcnn_lab.export import main
 from hqcnn_lab.models import HQCNN
+from hqcnn_lab.models.onnx_file import largest_difference, write_onnx
 from hqcnn_lab.models.trained import TrainedModel, load_run
 from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer
 from hqcnn_lab.quantum.frozen import freeze
@@ -22,15 +24,6 @@ needs_onnx = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))),
     reason='needs pip install "hqcnn-lab[export]"',
 )
-
-
-def refused(*arguments: str) -> str:
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert isinstance(end.value.code, str)
-    assert end.value.code.startswith("error: ")
-    assert "\n" not in end.value.code
-    return end.value.code
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +56,10 @@ def test_a_run_is_exported_and_its_test_images_get_the_same_answers(
     trained = load_run(trained_run)
     assert (json.loads(about["classes"]), about["image_size"]) == (trained.classes, "16")
     images = read_inputs(trained_run.parent / "brain/Testing", 16, by_series=False).images
-    [found] = session.run(None, {"images": images[:, None].astype(np.float32)})
-    assert np.abs(found - trained.logits(images).numpy()).max() < 1e-4
-    assert "model-2.onnx is free" in refused(f"run={trained_run}", f"out={tmp_path}/new/model.onnx")
-    assert "paths.output_dir=x: nothing here depends on" in refused(f"run={trained_run}", "paths.output_dir=x")
+    [logits] = session.run(None, {"images": images[:, None].astype(np.float32)})
+    assert np.abs(logits - trained.logits(images).numpy()).max() < 1e-4
+    assert "model-2.onnx is free" in refused(main, f"run={trained_run}", f"out={tmp_path}/new/model.onnx")
+    assert "paths.output_dir=x: nothing here depends on" in refused(main, f"run={trained_run}", "paths.output_dir=x")
 
 
 @needs_onnx
@@ -74,8 +67,8 @@ def test_the_newest_run_is_exported_to_a_name_that_is_free(
     trained_run: Path, cnn_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hqcnn_lab.export.write_onnx", lambda trained, path: shutil.copy(cnn_file, path))
-    monkeypatch.setattr("hqcnn_lab.export.largest_difference", lambda trained, path: 0.0)
+    monkeypatch.setattr("hqcnn_lab.models.onnx_file.write_onnx", lambda trained, path: shutil.copy(cnn_file, path))
+    monkeypatch.setattr("hqcnn_lab.models.onnx_file.largest_difference", lambda trained, path: 0.0)
     for _ in range(2):
         main(["run=latest", f"paths.runs_dir={trained_run.parent}"])
     assert {path.name for path in tmp_path.iterdir()} == {"run.onnx", "run-2.onnx"}
@@ -98,8 +91,8 @@ def test_a_circuit_that_encodes_again_and_again_is_exported(tmp_path: Path) -> N
 def test_a_file_that_differs_from_the_original_does_not_appear(
     trained_run: Path, cnn_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hqcnn_lab.export.write_onnx", lambda trained, path: shutil.copy(cnn_file, path))
-    assert "not written, its logits differ by" in refused(f"run={trained_run}", f"out={tmp_path}/model.onnx")
+    monkeypatch.setattr("hqcnn_lab.models.onnx_file.write_onnx", lambda trained, path: shutil.copy(cnn_file, path))
+    assert "not written, its logits differ by" in refused(main, f"run={trained_run}", f"out={tmp_path}/model.onnx")
     assert not list(tmp_path.iterdir())
 
 
@@ -141,9 +134,9 @@ def test_wrong_commands_are_refused_in_one_line(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = f"out={tmp_path}/model.onnx"
-    assert "run: not set" in refused(out)
-    assert "must be a new file that ends in .onnx" in refused(f"run={trained_run}", f"out={tmp_path}/model.pt")
-    monkeypatch.setattr("hqcnn_lab.export.find_spec", lambda name: None if name == "onnx" else True)
-    assert 'needs onnx; pip install "hqcnn-lab[export]"' in refused(f"run={trained_run}", out)
-    monkeypatch.setattr("hqcnn_lab.export.find_spec", lambda name: True)
-    assert "there is no such run folder" in refused("run=/nowhere", out)
+    assert "run: not set" in refused(main, out)
+    assert "must be a new file that ends in .onnx" in refused(main, f"run={trained_run}", f"out={tmp_path}/model.pt")
+    monkeypatch.setattr("hqcnn_lab.run.onnx_export.find_spec", lambda name: None if name == "onnx" else True)
+    assert 'needs onnx; pip install "hqcnn-lab[export]"' in refused(main, f"run={trained_run}", out)
+    monkeypatch.setattr("hqcnn_lab.run.onnx_export.find_spec", lambda name: True)
+    assert "there is no such run folder" in refused(main, "run=/nowhere", out)

@@ -16,33 +16,24 @@ import torch
 from conftest import TINY, tiny_config
 from dicom_files import as_file, mr_slice
 from omegaconf import OmegaConf
+from one_line import refused
 from PIL import Image
 
 from hqcnn_lab.build import build
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.inputs import read_inputs
 from hqcnn_lab.data.phantom.write import write_dicom, write_kaggle
-from hqcnn_lab.export import ExportError, write_onnx
 from hqcnn_lab.models.explain import NoGradient, integrated_gradients
+from hqcnn_lab.models.onnx_file import NotExportable, write_onnx
 from hqcnn_lab.models.trained import UnusableRun, load_run
-from hqcnn_lab.predict import _picture_of, main
+from hqcnn_lab.predict import main
+from hqcnn_lab.run.explanation import picture_of
 from hqcnn_lab.run.training import train
 
 
 def rows_of(path: Path) -> dict[str, dict[str, str]]:
     with path.open() as file:
         return {row["file"]: row for row in csv.DictReader(file)}
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that a wrong command is answered with."""
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert isinstance(end.value.code, str)  # which Python prints, and makes it exit status 1
-    assert end.value.code.startswith("error: ")
-    assert "\n" not in end.value.code
-    assert capsys.readouterr().out == ""
-    return end.value.code
 
 
 def test_a_test_image_gets_its_line_of_predictions_csv(trained_run: Path, tmp_path: Path) -> None:
@@ -124,8 +115,8 @@ def test_pictures_go_where_one_is_and_overwrite_nothing(
 ) -> None:
     # Regression: explain=true asked for out=, said nothing on its way, and advised out= where it was given.
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hqcnn_lab.predict.N_SHOWN", 4)
-    monkeypatch.setattr("hqcnn_lab.predict.EXPLAINED", 4)
+    monkeypatch.setattr("hqcnn_lab.run.prediction.N_SHOWN", 4)
+    monkeypatch.setattr("hqcnn_lab.run.explanation.AT_A_TIME", 4)
     monkeypatch.setattr("hqcnn_lab.run.how_far.PATIENCE", 0)
     folder = trained_run.parent / "brain/Testing/glioma"
     before = sorted(folder.iterdir())
@@ -144,15 +135,16 @@ def test_pictures_go_where_one_is_and_overwrite_nothing(
     assert len(list((tmp_path / "answers_explained").iterdir())) == 6
     assert sorted(folder.iterdir()) == before
     (tmp_path / "answers.csv").rename(tmp_path / "moved.csv")
-    words = refused(capsys, *newest, f"input={folder}", "out=answers.csv")
+    words = refused(main, *newest, f"input={folder}", "out=answers.csv")
     assert "answers_explained is there already, and nothing is ever overwritten; out=answers-2.csv is free" in words
-    assert "paths.sweeps_dir=x: nothing here depends on" in refused(capsys, *newest, "input=x", "paths.sweeps_dir=x")
+    assert "paths.sweeps_dir=x: nothing here depends on" in refused(main, *newest, "input=x", "paths.sweeps_dir=x")
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ["l" * 251 + ".png", "ö" * 125 + ".png", "a/" + "l" * 251 + ".png", "short.png"])
 def test_a_picture_has_a_name_that_a_file_system_takes(name: str, tmp_path: Path) -> None:
     # One image of a long name, and none of the pictures was kept.
-    picture = tmp_path / _picture_of(name, 7)
+    picture = tmp_path / picture_of(name, 7)
     picture.parent.mkdir(exist_ok=True)
     picture.touch()
     assert picture.name == "short.png.png" or picture.name.endswith("…7.png")
@@ -212,22 +204,23 @@ def test_wrong_input_and_output_are_refused_in_one_line(
     (tmp_path / "text.txt").write_text("no image")
     (tmp_path / "there.csv").write_text("kept")
     run = f"run={trained_run}"
-    assert "run: not set" in refused(capsys, f"input={image}")
-    assert "input: not set" in refused(capsys, run)
-    assert "input=: is empty" in refused(capsys, run, "input=")  # and not the folder one is in
-    assert "did you mean input?" in refused(capsys, run, f"imput={image}")
-    assert "there is no such file or folder" in refused(capsys, run, f"input={tmp_path}/absent.png")
-    assert "there is no image in it" in refused(capsys, run, f"input={tmp_path}/empty")
-    assert "no image can be read, 1 skipped, such as text.txt" in refused(capsys, run, f"input={tmp_path}/text.txt")
-    assert "ends in .csv or .json" in refused(capsys, run, f"input={image}", f"out={tmp_path}/out.txt")
+    assert "run: not set" in refused(main, f"input={image}")
+    assert "input: not set" in refused(main, run)
+    assert "input=: is empty" in refused(main, run, "input=")  # and not the folder one is in
+    assert "did you mean input?" in refused(main, run, f"imput={image}")
+    assert "there is no such file or folder" in refused(main, run, f"input={tmp_path}/absent.png")
+    assert "there is no image in it" in refused(main, run, f"input={tmp_path}/empty")
+    assert "no image can be read, 1 skipped, such as text.txt" in refused(main, run, f"input={tmp_path}/text.txt")
+    assert "ends in .csv or .json" in refused(main, run, f"input={image}", f"out={tmp_path}/out.txt")
     assert f"is there already, and nothing is ever overwritten; out={tmp_path}/there-2.csv is free" in refused(
-        capsys, run, f"input={image}", f"out={tmp_path}/there.csv"
+        main, run, f"input={image}", f"out={tmp_path}/there.csv"
     )
-    assert "last, best" in refused(capsys, run, f"input={image}", "checkpoint=first")
+    assert "last, best" in refused(main, run, f"input={image}", "checkpoint=first")
     assert (tmp_path / "there.csv").read_text() == "kept"
     (tmp_path / "checkpoints").mkdir()
-    assert "there is no such run folder" in refused(capsys, "run=/nowhere", f"input={image}")
-    assert "there is no checkpoints/last.ckpt" in refused(capsys, f"run={tmp_path}", f"input={image}")
+    assert "there is no such run folder" in refused(main, "run=/nowhere", f"input={image}")
+    assert "there is no checkpoints/last.ckpt" in refused(main, f"run={tmp_path}", f"input={image}")
+    assert capsys.readouterr().out == ""
 
 
 class Planted:
@@ -346,5 +339,5 @@ def test_models_without_a_gradient_are_explained_by_occlusion_and_not_exported(t
     main([f"run={tmp_path}/run", f"input={tmp_path}/image.png", f"out={tmp_path}/out.csv", "explain=true"])
     with Image.open(tmp_path / "out_explained" / "image.png.png") as picture:
         assert picture.width > 500  # the image, and what covering it changes
-    with pytest.raises(ExportError, match="a part of it is a classifier of scikit-learn"):
+    with pytest.raises(NotExportable, match="a part of it is a classifier of scikit-learn"):
         write_onnx(load_run(tmp_path / "run"), tmp_path / "model.onnx")

@@ -75,7 +75,7 @@ def _right_per_image(correct: np.ndarray, name: str) -> tuple[int, np.ndarray]:
 def _resample(values: np.ndarray, groups: np.ndarray | None, n_resamples: int, seed: int) -> tuple[float, np.ndarray]:
     """The mean of integers `[n_images]`, and the means `[n_resamples]` over as many groups drawn with replacement.
 
-    Groups of the same sum and size are interchangeable, so only how often each such kind is drawn is drawn: a
+    Groups of the same sum and size are interchangeable. So a resample only says how often each such kind is drawn: a
     multinomial over a few kinds instead of one over all groups.
     """
     groups = np.arange(len(values)) if groups is None else np.asarray(groups)
@@ -88,9 +88,9 @@ def _resample(values: np.ndarray, groups: np.ndarray | None, n_resamples: int, s
     sums = np.zeros(len(sizes), dtype=np.int64)
     np.add.at(sums, members, values)
     kinds, n_groups = np.unique(np.stack([sums, sizes], 1), axis=0, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(sizes), n_groups / len(sizes), size=n_resamples)
-    drawn_sums, drawn_sizes = (drawn @ kinds).T
-    return float(values.mean()), drawn_sums / drawn_sizes
+    counts = np.random.default_rng(seed).multinomial(len(sizes), n_groups / len(sizes), size=n_resamples)
+    resampled_sums, resampled_sizes = (counts @ kinds).T
+    return float(values.mean()), resampled_sums / resampled_sizes
 
 
 def _percentiles(resamples: np.ndarray) -> tuple[float, float]:

@@ -68,5 +68,5 @@ def by_epoch(metrics: Mapping[str, Series], name: str) -> Series:
     """
     steps, values = metrics.get(name, (np.array([], dtype=np.int64), np.array([])))
     epoch = dict(zip(*metrics.get("epoch", ((), ())), strict=True))
-    known = np.array([step in epoch for step in steps], dtype=bool)
-    return np.array([int(epoch[step]) + 1 for step in steps[known]], dtype=np.int64), values[known]
+    has_epoch = np.array([step in epoch for step in steps], dtype=bool)
+    return np.array([int(epoch[step]) + 1 for step in steps[has_epoch]], dtype=np.int64), values[has_epoch]

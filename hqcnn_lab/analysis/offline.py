@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hqcnn_lab.analysis.row import Row, as_mapping, described
 from hqcnn_lab.record.plain_file import Unusable, parse_json
 from hqcnn_lab.record.run_folder import flat, usable
 
@@ -16,14 +17,12 @@ def find_offline(folder: Path) -> Path | None:
     return next(iter(sorted(folder.glob("run-*.wandb"))), None) if folder.name.startswith("offline-run-") else None
 
 
-def read_offline(path: Path) -> dict[str, Any]:
+def read_offline(path: Path) -> Row:
     """A row as of `load_runs`, of an offline file `run-<id>.wandb`: the figures that W&B's summary holds.
 
     Use it where the run folder is lost; the folder knows more (predictions, the split, overrides, the error). Takes a
     second a file: W&B's own reader is a program. A file that it cannot read gives a row with `torn`.
     """
-    from hqcnn_lab.analysis.row import as_mapping, described
-
     content = _names_with_values(_inspect(path, "--summary"))
     records = map(_names_with_values, _inspect(path).splitlines())
     run = next((record["run"] for record in records if isinstance(record.get("run"), dict)), {})

@@ -55,7 +55,8 @@ def compare_paired(a: Sequence[float] | np.ndarray, b: Sequence[float] | np.ndar
     if np.ptp(differences) > same:
         test = stats.ttest_1samp(differences, 0.0)
         low, high = test.confidence_interval(0.95)
-        p_t, d_z = float(test.pvalue), mean / differences.std(ddof=1)
+        p_t = float(test.pvalue)  # pyright: ignore[reportAttributeAccessIssue]  # SciPy adds it when it runs
+        d_z = mean / differences.std(ddof=1)
     return PairedComparison(
         n=n,
         mean_a=float(a.mean()),

@@ -54,8 +54,8 @@ def load_runs(paths: str | Path | Iterable[str | Path], asides: bool = False) ->
 
 def _find(top: Path, asides: bool) -> Iterator[tuple[Path, Row]]:
     """Run folders under `top`, each with its place in a study."""
-    for here, folders, files in os.walk(top):
-        folder = Path(here)
+    for path, folders, files in os.walk(top):
+        folder = Path(path)
         if folder != top and _ASIDE.search(folder.name) and not asides:
             folders.clear()
         elif find_offline(folder) or _MARKS & {*files, *folders}:

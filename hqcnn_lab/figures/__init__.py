@@ -1,1 +1,1 @@
-"""All that matplotlib draws, from plain numbers."""
+"""All that matplotlib and plotly draw, from plain numbers."""

@@ -1,5 +1,6 @@
-"""A picture of one image and of what `hqcnn_lab.models.explain` finds in it."""
+"""Pictures of one image and of what `hqcnn_lab.models.explain` finds in it."""
 
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +9,8 @@ from hqcnn_lab.figures.panel import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_SIDE = 128  # pixels of a small picture
 
 
 def heat_map_figure(image: np.ndarray, looks: np.ndarray | None, fall: np.ndarray, answer: str) -> "Figure":
@@ -41,3 +44,18 @@ def heat_map_figure(image: np.ndarray, looks: np.ndarray | None, fall: np.ndarra
         if unit == "speaks for it":  # a density; its scale is the image's own
             bar.set_ticks([0, top], labels=["not", "most"])
     return figure
+
+
+def image_jpeg(image: np.ndarray, heat: np.ndarray | None = None) -> bytes:
+    """A small picture of an image, under its heat map where it has one; each `[H, W]` in [0, 1]. For a page of many."""
+    import matplotlib
+    from PIL import Image
+
+    grey = np.repeat(np.clip(image, 0, 1)[..., None], 3, 2)
+    if heat is not None:
+        share = 0.55 * heat[..., None]
+        grey = (1 - share) * grey + share * matplotlib.colormaps["inferno"](heat)[..., :3]
+    picture = Image.fromarray((255 * grey).round().astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="jpeg", quality=85)
+    return buffer.getvalue()

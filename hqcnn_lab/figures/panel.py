@@ -16,9 +16,9 @@ WIDTH = 8.4  # inches: 1000 pixels at 120 dpi
 
 def dots_of(values: np.ndarray) -> dict[str, Any]:
     """Marks for a line's points that have no neighbour, and would not be seen."""
-    known = np.isfinite(values)
-    beside = np.pad(known, 1)
-    alone = np.flatnonzero(known & ~beside[:-2] & ~beside[2:]).tolist()
+    finite = np.isfinite(values)
+    beside = np.pad(finite, 1)
+    alone = np.flatnonzero(finite & ~beside[:-2] & ~beside[2:]).tolist()
     return {"marker": "o", "ms": 4, "markevery": alone} if alone else {}
 
 

@@ -18,17 +18,17 @@ GROUPS = {"quantum": COLOURS[0], "classical": COLOURS[1], "all": COLOURS[6]}
 def run_figures(folder: str | Path) -> dict[str, "Figure"]:
     """A run's own pictures, by name: `convergence`, `gradient_variance`, `controls`, and under GVCO `noise_signal`.
 
-    One whose metrics were not logged is left out. `figures` draws several runs side by side. Errors as in
+    One whose metrics were not logged is left out. `figures.arm` draws several runs side by side. Errors as in
     `read_metrics`.
     """
     metrics = read_metrics(folder)
-    drawn = {
+    figures = {
         "convergence": _convergence(metrics) if "train/loss" in metrics else None,
         "gradient_variance": _gradient_variance(metrics),
         "controls": _controls(metrics),
         "noise_signal": _noise_signal(metrics),
     }
-    return {name: figure for name, figure in drawn.items() if figure is not None}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _convergence(metrics: dict[str, Series]) -> "Figure | None":
@@ -90,13 +90,13 @@ def _line_panels(
         return None
     figure, columns = stack(len(filled))
     for axes, (label, lines) in zip(columns, filled.items(), strict=True):
-        drawn: list[np.ndarray] = []
+        before: list[np.ndarray] = []
         for name, (x, values) in lines.items():
             shown = np.where(values > 0, values, np.nan) if log else values
-            hides = any(np.array_equal(shown, other, equal_nan=True) for other in drawn)
+            hides = any(np.array_equal(shown, other, equal_nan=True) for other in before)
             dashes = (0, (5, 5)) if hides else "-"  # of two lines that coincide both are seen
             axes.plot(x, shown, lw=1.5, ls=dashes, color=colours[name], label=name, **dots_of(shown))
-            drawn.append(shown)
+            before.append(shown)
         if log:
             use_log_scale(axes)
         label_axes(axes, xlabel if axes is columns[-1] else "", label)

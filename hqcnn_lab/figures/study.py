@@ -45,8 +45,9 @@ def study_figures(rows: Sequence[Row], runs_dir: str | Path, level: float) -> di
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     figures: dict[str, Figure] = {}
     for condition in dict.fromkeys(row["condition"] for row in rows):
-        here = [row for row in rows if row["condition"] == condition and row["status"] in ("finished", "diverged")]
-        final, tuning = ([row for row in here if row["stage"] == stage] for stage in ("final", "tune"))
+        of_condition = [row for row in rows if row["condition"] == condition]
+        ended = [row for row in of_condition if row["status"] in ("finished", "diverged")]
+        final, tuning = ([row for row in ended if row["stage"] == stage] for stage in ("final", "tune"))
         if several_rates(final):
             figures[f"lr_range_{condition}"] = lr_robustness(
                 _by_rate(final, arms, "test/accuracy"), "test accuracy (%)"
@@ -56,8 +57,8 @@ def study_figures(rows: Sequence[Row], runs_dir: str | Path, level: float) -> di
             figures[f"lr_range_{condition}"] = lr_robustness(by_rate, "validation accuracy (%), tuning seeds")
         if not final or several_rates(final):
             continue
-        drawn = _of_one_rate(final, arms, Path(runs_dir), level)
-        figures |= {f"{name}_{condition}": figure for name, figure in drawn.items() if figure is not None}
+        of_one_rate = _of_one_rate(final, arms, Path(runs_dir), level)
+        figures |= {f"{name}_{condition}": figure for name, figure in of_one_rate.items() if figure is not None}
     return figures
 
 

@@ -1,34 +1,29 @@
 """Everything a report says, as plain data: the page and the Markdown say the same."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from hqcnn_lab.analysis.p_value import p_text
 from hqcnn_lab.analysis.predictions import Predictions, confusion, read_predictions
 from hqcnn_lab.analysis.row import Row
 from hqcnn_lab.analysis.spread import spread
-from hqcnn_lab.record.plain_file import Unusable, read_mapping
-from hqcnn_lab.reporting import run_tables, score_tables
+from hqcnn_lab.reporting import finding, run_tables, score_tables
 from hqcnn_lab.reporting.curves import LINE_COLOURS, Chart, metrics_of, scored_charts, training_charts
-from hqcnn_lab.reporting.groups import Family, Group, make_families, settings
+from hqcnn_lab.reporting.groups import Family, Group, make_families
 from hqcnn_lab.reporting.pictures import CircuitPicture, Gallery, Mistakes, circuits
 from hqcnn_lab.reporting.problems import Problems
 from hqcnn_lab.reporting.score_tables import Table
 from hqcnn_lab.reporting.scores import (
     SCORE,
-    Against,
     best_of,
     compare,
     image_groups_of,
     reference_of,
 )
-from hqcnn_lab.reporting.wording import command, count, interval, listed, mean_std, number, public
+from hqcnn_lab.reporting.wording import command, mean_std, public
 
 N_DRAWN = len(LINE_COLOURS)  # groups of a family in its charts: more cannot be told apart
 
@@ -127,22 +122,22 @@ def make_contents(rows: Sequence[Row], tops: Sequence[str | Path], reference: st
             for group in family.results
         ],
         versions=run_tables.versions(rows),
-        notes=[*_notes(rows, problems), *undrawn],
+        notes=[*finding.notes(rows, problems), *undrawn],
     )
 
 
-def _part(family: Family, named: str | None, gallery: Gallery, problems: Problems) -> Part:
+def _part(family: Family, reference_name: str | None, gallery: Gallery, problems: Problems) -> Part:
     tests = _predictions_of(family, problems)
-    reference, best = reference_of(family, named), best_of(family)
+    reference, best = reference_of(family, reference_name), best_of(family)
     image_groups = image_groups_of(family, tests, problems)
     against = compare(family, reference, tests, image_groups) if reference else []
-    drawn = _drawn(family, reference, best)
-    colours = {group.id: colour for group, colour in zip(drawn, LINE_COLOURS, strict=False)}
+    charted = _charted(family, reference, best)
+    colours = {group.id: colour for group, colour in zip(charted, LINE_COLOURS, strict=False)}
     part = Part(
         family.id,
         family.name,
-        _headline(reference, best, against),
-        _leaks(family, problems),
+        finding.headline(reference, best, against),
+        finding.leaks(family, problems),
         score_tables.summary(family, reference, best, tests, image_groups),
         budget=run_tables.budget(family),
         budget_notes=run_tables.unequal(family),
@@ -158,36 +153,26 @@ def _part(family: Family, named: str | None, gallery: Gallery, problems: Problem
             score_tables.differences(reference, against),
             score_tables.test_notes(reference, against),
         )
-    part.charts = training_charts(family.id, drawn, colours, metrics_of(drawn, problems))
-    by_group = {g.id: [tests[row["folder"]] for row in g.finished if row["folder"] in tests] for g in drawn}
+    part.charts = training_charts(family.id, charted, colours, metrics_of(charted, problems))
+    by_group = {g.id: [tests[row["folder"]] for row in g.finished if row["folder"] in tests] for g in charted}
     classes = _most_common([test.classes for of_one in by_group.values() for test in of_one])
-    others = [g.name for g in drawn if any(test.classes != classes for test in by_group[g.id])]
-    by_group = {g.id: by_group[g.id] for g in drawn if by_group[g.id] and g.name not in others}
-    part.drawn_note = _drawn_note(len(drawn), sum(bool(group.finished) for group in family.results), others)
+    others = [g.name for g in charted if any(test.classes != classes for test in by_group[g.id])]
+    by_group = {g.id: by_group[g.id] for g in charted if by_group[g.id] and g.name not in others}
+    part.drawn_note = finding.drawn_note(len(charted), sum(bool(group.finished) for group in family.results), others)
     if by_group:
-        calibration, part.rocs = scored_charts(family.id, drawn, colours, by_group)
+        calibration, part.rocs = scored_charts(family.id, charted, colours, by_group)
         part.charts[2:2] = calibration
         part.zoomed = part.rocs[0].zoomed
-        named = {group.id: group.name for group in drawn}
+        named = {group.id: group.name for group in charted}
         part.classes = score_tables.class_scores(named, by_group)
         part.confusions = [
             Confusion(id_, named[id_], classes, confusion(of_one).tolist()) for id_, of_one in by_group.items()
         ]
         first = [group for group in (best, reference) if group is not None]
-        part.mistakes = gallery.hang(list({g.id: g for g in [*first, *drawn] if g.id in by_group}.values()), tests)
+        part.mistakes = gallery.hang(list({g.id: g for g in [*first, *charted] if g.id in by_group}.values()), tests)
         for one in part.mistakes:
             one.note = public(one.note)
     return part
-
-
-def _drawn_note(n_drawn: int, n_drawable: int, others: Sequence[str]) -> str:
-    lines = []
-    if n_drawable > n_drawn:
-        how_many = f"{n_drawn} of {n_drawable} settings"
-        lines.append(f"Drawn, and told class by class, are {how_many}: the reference, and the best on validation.")
-    if others:
-        lines.append(f"Not told class by class, as its classes are others: {_some(others)}.")
-    return " ".join(lines)
 
 
 def _predictions_of(family: Family, problems: Problems) -> dict[str, Predictions]:
@@ -205,7 +190,7 @@ def _most_common(classes: Sequence[list[str]]) -> list[str]:
     return list(counts.most_common(1)[0][0]) if counts else []
 
 
-def _drawn(family: Family, reference: Group | None, best: Group | None) -> list[Group]:
+def _charted(family: Family, reference: Group | None, best: Group | None) -> list[Group]:
     """The reference and the best, then by validation; what never finished has no line."""
 
     def merit(group: Group) -> float:
@@ -216,93 +201,3 @@ def _drawn(family: Family, reference: Group | None, best: Group | None) -> list[
     rest = sorted((group for group in family.results if group.finished), key=merit)
     kept = list({group.id: group for group in [*first, *rest]}.values())[:N_DRAWN]
     return sorted(kept, key=family.groups.index)
-
-
-def _headline(reference: Group | None, best: Group | None, against: Sequence[Against]) -> list[str]:
-    if best is None or reference is None:
-        return [
-            "No run has finished yet." if reference is None else "No run has a validation accuracy to be judged by."
-        ]
-    score = spread(best.values(SCORE))
-    lines = [
-        f"Best on validation: {best.name}, with a test accuracy of {mean_std(score)} % over "
-        f"{count(len(best.values(SCORE)), 'seed')}."
-    ]
-    compared = next((one for one in against if one.group is best), None)
-    if compared is None and against:
-        lines.append(f"It is the reference: {count(len(against), 'other setting')} compared with it below.")
-    if compared is not None and compared.seeds is None:
-        lines.append(f"Not tested against {reference.name}: that takes two seeds that both finished.")
-    if compared is not None and compared.seeds is not None:
-        pair, holm_t = compared.seeds.paired, compared.seeds.holm_t
-        better = "better" if pair.mean_difference > 0 else "worse"
-        verdict = f"{better}, and by more than chance" if holm_t < 0.05 else "chance is not ruled out"
-        lines.append(
-            f"Against {reference.name}: {number(pair.mean_difference, 100, 2, '+')} points (95 % interval "
-            f"{interval(pair.low, pair.high, sign='+')}; {pair.n} seeds; Holm p of t {p_text(holm_t)}): "
-            f"{verdict}."
-        )
-    return lines
-
-
-def _leaks(family: Family, problems: Problems) -> list[str]:
-    groups = [group for group in family.groups if group.finished]
-    rows = [row for group in groups for row in group.finished]
-    noted: dict[str, list[str]] = {}
-    for group in groups:
-        for note in dict.fromkeys(row.get("split/leak") for row in group.finished):
-            noted.setdefault(note or "", []).append(group.name)
-    lines = [
-        f"Leakage{'' if len(noted) == 1 else f' ({_some(names)})'}: {note}." for note, names in noted.items() if note
-    ]
-    if conflicts := {_conflicts(row["folder"], problems) for row in _one_of_each_split(rows)} - {0}:
-        most = ("up to " if len(conflicts) > 1 else "") + count(max(conflicts), "group")
-        lines.append(f"The data: {most} of copies with labels that contradict each other.")
-    if found := score_tables.baselines(groups):
-        share, where = f"{100 * found[0]:.2f} %", ""
-        if len(found) > 1:
-            share = f"{100 * found[0]:.2f} to {100 * found[-1]:.2f} %"
-            where = "; the settings' images differ, and the table has each one's own"
-        lines.append(f"For scale: a nearest neighbour, which learns nothing, has a test accuracy of {share}{where}.")
-    if missing := [row["test/absent"] for row in rows if row.get("test/absent")]:
-        names = listed(name for names in missing for name in names)
-        lines.append(f"Of {names} no image was tested in {count(len(missing), 'run')}: scores are of other classes.")
-    if len({row.get("split/manifest") for row in rows}) > 1:
-        lines.append("Not all settings have the same split (split/manifest): accuracies are of different images.")
-    return lines
-
-
-def _some(names: Sequence[str]) -> str:
-    return "; ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _one_of_each_split(rows: Sequence[Row]) -> list[Row]:
-    return list({row.get("split/manifest") or row["folder"]: row for row in rows}.values())
-
-
-def _conflicts(folder: str, problems: Problems) -> int:
-    with problems.noted(folder, "audit.json"):
-        conflicts = read_mapping(Path(folder) / "audit.json").get("conflicts") or []
-        if not isinstance(conflicts, list):
-            raise Unusable("says of conflicts what is not a list")
-        return len(conflicts)
-    return 0
-
-
-def _notes(rows: Sequence[Row], problems: Problems) -> list[str]:
-    notes = []
-    commits: dict[str, int] = Counter(run_tables.code_version(row) for row in rows)
-    if len(commits) > 1:
-        notes.append(f"The runs are of {len(commits)} versions of the code; at the end is which.")
-    if problems.found:
-        names = listed(name for of_one in problems.found.values() for name in of_one)
-        runs = count(len(problems.found), "run")
-        notes.append(f"{runs} with files that cannot be read, or not all of them: {names}. Below is why.")
-    doubled = Counter(json.dumps([row["seed"], place], default=str) for row, place in _finished_places(rows))
-    if n_doubled := sum(n - 1 for n in doubled.values()):
-        notes.append(f"{count(n_doubled, 'run')} of a setting and seed that ran before: the last finished one counts.")
-    return notes
-
-
-def _finished_places(rows: Sequence[Row]) -> list[tuple[Row, Any]]:
-    return [(row, settings(row)) for row in rows if row["state"] == "finished"]

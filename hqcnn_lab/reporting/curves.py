@@ -1,7 +1,6 @@
 """The lines of a report's charts, as plain data: what was logged over training, ROC and calibration."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from hqcnn_lab.analysis.calibration import N_BINS, reliability
 from hqcnn_lab.analysis.metrics import Series, by_epoch, series_in
 from hqcnn_lab.analysis.predictions import Predictions, roc
+from hqcnn_lab.figures.chart import Chart, Line
 from hqcnn_lab.figures.panel import COLOURS
 from hqcnn_lab.reporting.groups import Group
 from hqcnn_lab.reporting.problems import Problems
@@ -22,35 +22,6 @@ _FEW = 10  # images in a bin of confidence: the accuracy of fewer is noise
 
 # Without the black and the grey, which one of the two backgrounds swallows.
 LINE_COLOURS = tuple(colour for colour in COLOURS if colour not in ("#000000", "#999999"))
-
-
-@dataclass
-class Line:
-    """A group's line `[n]`, with its band where it has one. `group` is the id that filters know it by."""
-
-    group: str
-    name: str
-    colour: str
-    x: np.ndarray
-    y: np.ndarray
-    low: np.ndarray | None = None
-    high: np.ndarray | None = None
-
-
-@dataclass
-class Chart:
-    """Lines over one pair of axes, and the caption that says how to read them."""
-
-    id: str
-    title: str
-    caption: str
-    xlabel: str
-    ylabel: str
-    lines: list[Line] = field(default_factory=list)
-    log: bool = False
-    percent: bool = False
-    diagonal: bool = False
-    zoomed: bool = False  # on the upper left corner
 
 
 def metrics_of(groups: Sequence[Group], problems: Problems) -> dict[str, dict[str, Series]]:

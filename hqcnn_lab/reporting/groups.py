@@ -93,10 +93,10 @@ def differences(groups: Sequence[Group]) -> dict[str, list[Any]]:
 
 
 def _identity(row: Row) -> str:
-    known = settings(row)
+    identity = settings(row)
     if not any(key.startswith("config/") for key in row):  # its configuration is lost: a row of its own
-        known["folder"] = row["folder"]
-    return json.dumps(known, sort_keys=True, default=str)
+        identity["folder"] = row["folder"]
+    return json.dumps(identity, sort_keys=True, default=str)
 
 
 def _place(group: Group) -> tuple[str, ...]:
@@ -136,12 +136,12 @@ def _names(groups: Sequence[Group]) -> list[str]:
         )
 
     chosen: list[str] = []
-    told_apart = 1
+    n_distinct = 1
     for key in sorted(differing, key=rank):
         kinds = {tuple(_text(differing[name][i]) for name in (*chosen, key)) for i in range(len(groups))}
-        if len(kinds) > told_apart or key == "arm":
+        if len(kinds) > n_distinct or key == "arm":
             chosen.append(key)
-            told_apart = len(kinds)
+            n_distinct = len(kinds)
     short = {key: key.rpartition(".")[2] for key in chosen}
     if len(set(short.values())) < len(short):
         short = {key: key for key in chosen}

@@ -7,9 +7,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from hqcnn_lab.analysis.spread import spread
-from hqcnn_lab.reporting.charts import chart_json
+from hqcnn_lab.figures.chart import Chart, chart_json
 from hqcnn_lab.reporting.contents import Contents
-from hqcnn_lab.reporting.curves import Chart
 from hqcnn_lab.reporting.scores import SCORE
 
 _FACETS = ("dataset", "model", "optim")
@@ -32,7 +31,9 @@ def html_text(contents: Contents, now: datetime) -> str:
         now=now.strftime("%d %B %Y, %H:%M"),
         plotlyjs=_plotlyjs() if charts else "",
         facets={key: values for key, values in facets.items() if len(values) > 1},
-        known={g.id: {"text": g.name, **{key: str(g.label[key]) for key in _FACETS}} for g in contents.groups.values()},
+        labels={
+            g.id: {"text": g.name, **{key: str(g.label[key]) for key in _FACETS}} for g in contents.groups.values()
+        },
         forests={part.id: _forest(contents, part.summary.groups) for part in contents.parts},
     )
 
@@ -49,13 +50,13 @@ def _plotlyjs() -> Markup:
 
 def _forest(contents: Contents, ids: list[str]) -> dict[str, dict[str, float]]:
     """Where each group's mean and interval over seeds lie, in percent of the width that holds all of them."""
-    found = {id_: spread(contents.groups[id_].values(SCORE)) for id_ in ids}
-    known = {id_: (s.low, s.mean, s.high) if s.n > 1 else (s.mean,) * 3 for id_, s in found.items() if s}
-    if not known:
+    spreads = {id_: spread(contents.groups[id_].values(SCORE)) for id_ in ids}
+    places = {id_: (s.low, s.mean, s.high) if s.n > 1 else (s.mean,) * 3 for id_, s in spreads.items() if s}
+    if not places:
         return {}
-    lows, highs = (sorted(values[i] for values in known.values()) for i in (0, 2))
-    means = [mean for _, mean, _ in known.values()]
-    quarter = len(known) // 4  # the widest intervals are cut: one alone would flatten all others
+    lows, highs = (sorted(values[i] for values in places.values()) for i in (0, 2))
+    means = [mean for _, mean, _ in places.values()]
+    quarter = len(places) // 4  # the widest intervals are cut: one alone would flatten all others
     least, most = min([*means, lows[quarter]]), max([*means, highs[-1 - quarter]])
     margin = 0.05 * (most - least) or 0.01
     least, most = least - margin, most + margin
@@ -65,5 +66,5 @@ def _forest(contents: Contents, ids: list[str]) -> dict[str, dict[str, float]]:
 
     return {
         id_: {"low": at(low), "mean": at(mean), "width": round(at(high) - at(low), 2)}
-        for id_, (low, mean, high) in known.items()
+        for id_, (low, mean, high) in places.items()
     }

@@ -11,6 +11,7 @@ import numpy as np
 
 from hqcnn_lab.analysis.predictions import Predictions
 from hqcnn_lab.analysis.row import Row
+from hqcnn_lab.figures.heat_map import image_jpeg
 from hqcnn_lab.record.run_folder import RunFolder
 from hqcnn_lab.reporting.groups import Group
 from hqcnn_lab.reporting.wording import count
@@ -20,7 +21,6 @@ N_IMAGES = 8  # of each
 N_CIRCUITS = 6
 MOST_GATES = 500  # of a circuit that is drawn, which takes a millisecond or two for each
 MOST_MADE, MOST_SIDE = 50_000, 1024  # images of a data set that is made, or decoded, again; pixels
-_SIDE = 128  # pixels of a picture
 _CIRCUIT = ("n_wires", "n_layers", "ansatz", "encoder", "readout", "seed")
 
 
@@ -106,14 +106,14 @@ class Gallery:
 
     def hang(self, groups: Sequence[Group], tests: Mapping[str, Predictions]) -> list[Mistakes]:
         """Of the best run on validation of each group, as far as there is room."""
-        found: list[Mistakes] = []
+        hung: list[Mistakes] = []
         for group in groups:
             runs = [row for row in group.finished if row["folder"] in tests]
-            if runs and self.left and len(found) < self.share:
+            if runs and self.left and len(hung) < self.share:
                 self.left -= 1
                 row = max(runs, key=lambda run: run.get("val/accuracy") or 0)
-                found.append(self._of_run(group, row, tests[row["folder"]]))
-        return found
+                hung.append(self._of_run(group, row, tests[row["folder"]]))
+        return hung
 
     def _of_run(self, group: Group, row: Row, test: Predictions) -> Mistakes:
         wrong = np.flatnonzero(~test.correct)
@@ -170,8 +170,9 @@ def _explained(row: Row, test: Predictions, chosen: np.ndarray, data_sets: dict[
             label, prediction = (test.classes[values[index]] for values in (test.labels, test.predicted))
             probability = float(test.probabilities[index, test.predicted[index]])
             pixels = images[i, 0].numpy()
-            pictures = (_picture(pixels), None if maps is None else _picture(pixels, maps[i]))
-            shown.append(Mistake(label, prediction, probability, *pictures))
+            image = _uri(image_jpeg(pixels), "jpeg")
+            overlay = None if maps is None else _uri(image_jpeg(pixels, maps[i]), "jpeg")
+            shown.append(Mistake(label, prediction, probability, image, overlay))
     return shown
 
 
@@ -198,21 +199,6 @@ def _data_of(folder: Path, data_sets: dict[str, Any]) -> Any:
         data.setup()
         data_sets[key] = data
     return data_sets[key]
-
-
-def _picture(pixels: np.ndarray, heat: np.ndarray | None = None) -> str:
-    """A JPEG of an image in [0, 1], under its heat map where there is one."""
-    import matplotlib
-    from PIL import Image
-
-    grey = np.repeat(np.clip(pixels, 0, 1)[..., None], 3, 2)
-    if heat is not None:
-        share = 0.55 * heat[..., None]
-        grey = (1 - share) * grey + share * matplotlib.colormaps["inferno"](heat)[..., :3]
-    image = Image.fromarray((255 * grey).round().astype(np.uint8)).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-    buffer = io.BytesIO()
-    image.save(buffer, format="jpeg", quality=85)
-    return _uri(buffer.getvalue(), "jpeg")
 
 
 def _uri(content: bytes, kind: str) -> str:

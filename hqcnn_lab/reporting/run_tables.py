@@ -82,12 +82,12 @@ def tuning(family: Family) -> Table | None:
 
 
 def differing(family: Family) -> Table | None:
-    found = differences(family.results)
-    if not found:
+    values = differences(family.results)
+    if not values:
         return None
-    table = Table(["setting", *(key for key in found)], n_left=1 + len(found))
+    table = Table(["setting", *values], n_left=1 + len(values))
     for i, group in enumerate(family.results):
-        table.add(group.id, group.name, *(public(NONE if v[i] is None else str(v[i])) for v in found.values()))
+        table.add(group.id, group.name, *(public(NONE if v[i] is None else str(v[i])) for v in values.values()))
     table.caption = "Every key of the resolved configurations that is not the same in all settings; seeds left out."
     return table
 

@@ -1,18 +1,47 @@
-"""A chart as the JSON that plotly.js draws; colours of text and grid are the page's, which knows light and dark."""
+"""A chart of a page: its lines as plain data, and the JSON that plotly.js draws of them."""
 
 import html
 import json
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from hqcnn_lab.reporting.curves import Chart, Line
+
+@dataclass
+class Line:
+    """A group's line `[n]`, with its band where it has one. `group` is the id that filters know it by."""
+
+    group: str
+    name: str
+    colour: str
+    x: np.ndarray
+    y: np.ndarray
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+
+@dataclass
+class Chart:
+    """Lines over one pair of axes, and the caption that says how to read them."""
+
+    id: str
+    title: str
+    caption: str
+    xlabel: str
+    ylabel: str
+    lines: list[Line] = field(default_factory=list)
+    log: bool = False
+    percent: bool = False
+    diagonal: bool = False
+    zoomed: bool = False  # on the upper left corner
 
 
 def chart_json(chart: Chart) -> str:
     """`{"data": …, "layout": …}`; what could end a script element is escaped.
 
-    Written as it is: plotly's own Python classes check every value, which takes longer than all else here.
+    Colours of text and grid are the page's, which knows light and dark. Written as it is: plotly's own Python classes
+    check every value, which takes longer than all else here.
     """
     traces: list[dict[str, Any]] = []
     if chart.diagonal:

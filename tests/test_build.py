@@ -37,7 +37,7 @@ def test_a_target_hidden_in_an_argument_is_refused() -> None:
 
 def test_an_argument_that_a_class_refuses_is_named() -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
-    with pytest.raises(BuildError, match=r"hqcnn_lab\.optim\.GVCO: GVCO: rho must be in"):
+    with pytest.raises(BuildError, match=r"hqcnn_lab\.optim\.GVCO: GVCO: rho must be at least 0 and below 1, got 2.0"):
         build({"_target_": "hqcnn_lab.optim.GVCO", "rho": 2.0}, [parameter])
 
 

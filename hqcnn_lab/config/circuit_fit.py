@@ -21,7 +21,7 @@ def check_circuit_fit(config: DictConfig) -> None:
     options = OmegaConf.to_container(circuit, resolve=True)
     try:
         options["noise"] = noise = as_noise(options.get("noise"))
-        check_circuit(**{key: value for key, value in options.items() if key != "seed"})
+        check_circuit(**options)
     except (TypeError, ValueError) as error:  # TypeError: a key too many, or one that is missing
         raise ConfigError(f"circuit: {first_line(error)}") from None
     name, n_inputs = config.model._target_.rpartition(".")[2], circuit.n_wires

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from hqcnn_lab.limit import check_limits
+from hqcnn_lab.optim import limits
 
 
 class GVCOLiteral(torch.optim.Optimizer):
@@ -45,13 +47,9 @@ class GVCOLiteral(torch.optim.Optimizer):
         rho: float = 0.99,
         weight_decay: float = 0.0,
     ) -> None:
-        for name, value in {"lr": lr, "weight_decay": weight_decay}.items():
-            if not 0 <= value < math.inf:
-                raise ValueError(f"GVCOLiteral: {name} must be finite and not negative, got {value!r}")
-        for name, value in {"momentum": momentum, "rho": rho}.items():
-            if not 0 <= value < 1:
-                raise ValueError(f"GVCOLiteral: {name} must be in [0, 1), got {value!r}")
-        super().__init__(params, {"lr": lr, "momentum": momentum, "rho": rho, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "momentum": momentum, "rho": rho, "weight_decay": weight_decay}
+        check_limits(limits.GVCO_LITERAL, defaults, "GVCOLiteral: ")
+        super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

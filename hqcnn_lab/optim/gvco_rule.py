@@ -31,8 +31,6 @@ Array = Any  # a torch tensor or a numpy array
 # updates all of them in a handful of vector operations; `state[p][name]` is a view of p's column.
 ROWS = ("steps", "mean_weight", "variance_weight", "noise", "signal", "momentum", "slow_scale", "lr_scale")
 
-GRANULARITIES = ("tensor", "element", "group")
-
 SLOW = (0.01, 4.0)  # what the slow control may make of the learning rate
 ARMED = 10  # steps before the guard may act: until then N is the mean of a few squares
 
@@ -175,7 +173,7 @@ def _floor(hyper: Hyper) -> float:
 
 
 def _split(flat: Tensor, like: Tensors) -> Tensors:
-    parts = flat.split([t.numel() for t in like])
+    parts = torch.split(flat, [t.numel() for t in like])
     return [part if t.ndim == 1 else part.view(t.shape) for part, t in zip(parts, like, strict=True)]
 
 

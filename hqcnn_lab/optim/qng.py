@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,6 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from hqcnn_lab.limit import check_limits
+from hqcnn_lab.optim import limits
 from hqcnn_lab.optim.circuit_optimizer import CircuitOptimizer
 from hqcnn_lab.torch_private import has_forward_pre_hook
 
@@ -65,8 +66,8 @@ class QNG(CircuitOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
     ) -> None:
-        if not 0 < damping < math.inf:
-            raise ValueError(f"QNG: damping must be finite and above 0, got {damping!r}")
+        given = {"lr": lr, "damping": damping, "betas": betas, "weight_decay": weight_decay}
+        check_limits(limits.QNG, given, "QNG: ")
         self._circuits: dict[Tensor, nn.Module] = {}
         super().__init__(params, lr, weight_decay, betas, damping=damping)
 

@@ -5,6 +5,9 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from hqcnn_lab.limit import check_limits
+from hqcnn_lab.optim import limits
+
 
 class WarmupCosine(LambdaLR):
     """Raise the learning rate linearly over the first `warmup` share of the steps, then half a cosine down to zero.
@@ -13,6 +16,7 @@ class WarmupCosine(LambdaLR):
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, warmup: float = 0.05, last_epoch: int = -1) -> None:
+        check_limits(limits.WARMUP_COSINE, {"warmup": warmup}, "WarmupCosine: ")
         n_warmup = max(1, round(warmup * total_steps))
 
         def share(step: int) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hqcnn_lab.limit import check_limits
+from hqcnn_lab.optim import limits
 from hqcnn_lab.optim.circuit_optimizer import CircuitOptimizer
 
 
@@ -71,12 +72,8 @@ class SPSA(CircuitOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
     ) -> None:
-        if not 0 < c < math.inf:
-            raise ValueError(f"SPSA: c must be finite and above 0, got {c!r}")
-        if not 0 <= gamma < math.inf:
-            raise ValueError(f"SPSA: gamma must be finite and not negative, got {gamma!r}")
-        if not isinstance(n_directions, int) or n_directions < 1:
-            raise ValueError(f"SPSA: n_directions must be a whole number, at least 1, got {n_directions!r}")
+        given = {"lr": lr, "c": c, "gamma": gamma, "n_directions": n_directions, "betas": betas}
+        check_limits(limits.SPSA, given | {"weight_decay": weight_decay}, "SPSA: ")
         super().__init__(params, lr, weight_decay, betas)
         with torch.random.fork_rng([]):  # a run with another optimizer and the same seed draws the same numbers
             seed = int(torch.randint(2**62, ()))

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from hqcnn_lab.limit import SEED, Limits, check_limits, one_of, whole
 from hqcnn_lab.quantum.ansatz import ANSATZES
 from hqcnn_lab.quantum.check import check_count
 from hqcnn_lab.quantum.circuit import ENCODERS, READOUTS
@@ -17,6 +18,19 @@ SHOT_GRADIENTS = ("straight_through", "parameter_shift")
 MAX_WIRES = {"auto": 24, "trig": 8, "statevector": 24, "folded": 10, "torchquantum": 16}
 MAX_COEFFICIENTS = 20_000  # with 15,309 (7 wires, 7 outputs) trig wins, with 46,656 and 52,488 it loses
 MAX_PROBABILITY_WIRES = 10  # 2ⁿ outputs
+MAX_LAYERS = 1000  # more takes minutes to build, and is rather a slip of the hand
+
+# What each argument may be by itself; n_wires depends on the engine.
+CIRCUIT: Limits = {
+    "n_layers": whole(1, MAX_LAYERS),
+    "ansatz": one_of(tuple(ANSATZES)),
+    "encoder": one_of(ENCODERS),
+    "readout": one_of(READOUTS),
+    "engine": one_of(ENGINES),
+    "shots": whole(1).or_left_out(),
+    "shot_gradient": one_of(SHOT_GRADIENTS),
+    "seed": SEED,
+}
 
 
 def choose_engine(engine: str, n_wires: int, encoder: str, n_outputs: int, batch: int) -> str:
@@ -52,6 +66,7 @@ def check_circuit(
     noise: "Noise | None" = None,
     shots: int | None = None,
     shot_gradient: str = "straight_through",
+    seed: int = 0,
     *,
     wires_from: str = "n_wires",
 ) -> None:
@@ -60,16 +75,8 @@ def check_circuit(
     `wires_from` names, in the message, what the user must change: a convolution has no `n_wires` argument.
     """
     check_count(wires_from, n_wires)
-    check_count("n_layers", n_layers)
-    for name, value, known in (
-        ("ansatz", ansatz, tuple(ANSATZES)),
-        ("encoder", encoder, ENCODERS),
-        ("readout", readout, READOUTS),
-        ("engine", engine, ENGINES),
-        ("shot_gradient", shot_gradient, SHOT_GRADIENTS),
-    ):
-        if value not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+    given = {"n_layers": n_layers, "ansatz": ansatz, "encoder": encoder, "readout": readout, "engine": engine}
+    check_limits(CIRCUIT, given | {"shots": shots, "shot_gradient": shot_gradient, "seed": seed})
     limit = MAX_WIRES[engine]
     if n_wires > limit:
         remedy = "use several smaller circuits" if limit == max(MAX_WIRES.values()) else "use engine='auto'"
@@ -81,8 +88,6 @@ def check_circuit(
     if encoder == "amplitude" and engine == "trig":
         raise ValueError("engine='trig' needs an angle encoder, not 'amplitude': use engine='statevector' or 'folded'")
     _check_readout(n_wires, n_layers, ansatz, readout)
-    if shots is not None:
-        check_count("shots", shots)
     if noise is not None and not noise.is_readout_only:
         method = noise.choose_method(n_wires)
         if method == "density" and engine != "auto":

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.quantum.ansatz import ANSATZES
-from hqcnn_lab.quantum.check import check_count
 from hqcnn_lab.quantum.circuit import Circuit, make_circuit
 from hqcnn_lab.quantum.engine.transform import transform
 from hqcnn_lab.quantum.limits import MAX_WIRES, check_circuit, choose_engine
@@ -71,9 +70,8 @@ class CircuitModule(nn.Module):
     ):
         super().__init__()
         noise = as_noise(noise)
-        check_count("seed", seed, minimum=0)
         choice = (n_wires, n_layers, ansatz, encoder, readout)
-        check_circuit(*choice, engine, noise, shots, shot_gradient, wires_from=wires_from)
+        check_circuit(*choice, engine, noise, shots, shot_gradient, seed, wires_from=wires_from)
         self.n_wires, self.n_layers, self.ansatz, self.encoder, self.readout = choice
         self.engine, self.noise, self.shots, self.shot_gradient, self.seed = engine, noise, shots, shot_gradient, seed
         self.circuit = make_circuit(*choice, seed)

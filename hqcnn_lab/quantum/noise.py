@@ -3,14 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import sqrt
-from numbers import Real
 
-from hqcnn_lab.quantum.check import check_count
+from hqcnn_lab.limit import PROBABILITY, Limits, check_limits, one_of, whole
 from hqcnn_lab.quantum.circuit import Circuit
 from hqcnn_lab.quantum.gate import Gate
 
 METHODS = ("auto", "density", "trajectories")
 RATES = ("depolarizing", "bit_flip", "phase_flip", "amplitude_damping", "readout_error")
+
+NOISE: Limits = {**dict.fromkeys(RATES, PROBABILITY), "method": one_of(METHODS), "n_trajectories": whole(1)}
 
 MAX_DENSITY_WIRES = 8  # 4ⁿ numbers for every observable (or, re-uploading, every sample) and step
 
@@ -47,13 +48,7 @@ class Noise:
     n_trajectories: int = 32
 
     def __post_init__(self):
-        for name in RATES:
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= value <= 1:
-                raise ValueError(f"noise.{name} must be between 0 and 1, got {value!r}")
-        if self.method not in METHODS:
-            raise ValueError(f"noise.method must be one of {', '.join(METHODS)}; got {self.method!r}")
-        check_count("noise.n_trajectories", self.n_trajectories)
+        check_limits(NOISE, {name: getattr(self, name) for name in NOISE}, "noise.")
 
     @property
     def is_zero(self) -> bool:

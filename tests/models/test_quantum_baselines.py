@@ -14,7 +14,7 @@ from hqcnn_lab.models.hqcnn_dense import HQCNNDense
 from hqcnn_lab.models.hqcnn_separable import SeparableHQCNN
 from hqcnn_lab.models.qcnn import QCNN
 from hqcnn_lab.models.quanvolution import Quanvolution
-from hqcnn_lab.optim.parameter_groups import parameter_groups
+from hqcnn_lab.optim import parameter_groups
 from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer
 
 FOUR_WIRES = {"n_wires": 4, "n_layers": 2}

@@ -155,7 +155,7 @@ def test_what_it_cannot_measure_is_refused():
 
 @pytest.mark.parametrize("damping", [0.0, -1.0, float("inf"), float("nan")])
 def test_wrong_damping_is_refused(damping):
-    with pytest.raises(ValueError, match="damping must be finite and above 0"):
+    with pytest.raises(ValueError, match="damping must be a positive, finite number"):
         QNG([torch.zeros(1, requires_grad=True)], damping=damping)
 
 

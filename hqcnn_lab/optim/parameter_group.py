@@ -6,6 +6,9 @@ from typing import Any
 
 from torch import nn
 
+from hqcnn_lab.limit import check_limits
+from hqcnn_lab.optim import limits
+
 
 def parameter_groups(
     module: nn.Module, lr: float, quantum_lr: float | None = None, weight_decay: float = 0.0
@@ -26,6 +29,7 @@ def parameter_groups(
         quantum_lr: learning rate of the circuit angles; None: the same.
         weight_decay: of classical parameters with two dimensions or more.
     """
+    check_limits(limits.ANY, {"lr": lr, "quantum_lr": quantum_lr, "weight_decay": weight_decay}, "parameter_groups: ")
     from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer  # late: GVCO alone should not load the simulators
 
     circuits = [part for part in module.modules() if isinstance(part, QuantumLayer | QuantumConv2d)]

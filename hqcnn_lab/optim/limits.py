@@ -1,0 +1,52 @@
+"""What the arguments of an optimizer or a schedule may be. Free of torch, for a quick check of a configuration."""
+
+from hqcnn_lab.limit import POSITIVE, PROBABILITY, Limit, Limits, at_least, between, each, is_finite, one_of, whole
+
+GRANULARITIES = ("tensor", "element", "group")
+MIN_EPS = 1e-18  # float32 can still square it
+
+_RATE = at_least(0)  # 0 holds a group where it is
+_DECAY = between(0, 1)  # of a running average
+_BETAS = each(_DECAY, "two numbers, each at least 0 and below 1", length=2)
+
+# Of every optimizer, torch's and pytorch_optimizer's too, and of `parameter_groups`.
+ANY: Limits = {
+    "lr": _RATE,
+    "quantum_lr": _RATE.or_left_out(),
+    "weight_decay": at_least(0),
+    "momentum": _DECAY,
+    "betas": _BETAS,
+    "eps": POSITIVE,
+}
+
+GVCO: Limits = {
+    "lr": _RATE,
+    "momentum_min": _DECAY,
+    "momentum_max": _DECAY,
+    "rho": _DECAY,
+    "sigma": _DECAY,
+    "power": at_least(0),
+    "gamma_min": PROBABILITY,
+    "pace": at_least(0),
+    "tau": POSITIVE.or_left_out(),
+    "q": Limit(lambda x: 0 <= x <= 2, "between 0 and 2"),
+    "floor": at_least(0),
+    "eps": Limit(lambda x: x >= MIN_EPS and is_finite(x), f"finite and at least {MIN_EPS:g}"),
+    "granularity": one_of(GRANULARITIES),
+    "weight_decay": at_least(0),
+}
+GVCO_LITERAL: Limits = {"lr": _RATE, "momentum": _DECAY, "rho": _DECAY, "weight_decay": at_least(0)}
+QNG: Limits = {"lr": _RATE, "damping": POSITIVE, "betas": _BETAS, "weight_decay": at_least(0)}
+SPSA: Limits = {
+    "lr": _RATE,
+    "c": POSITIVE,
+    "gamma": at_least(0),
+    "n_directions": whole(1),
+    "betas": _BETAS,
+    "weight_decay": at_least(0),
+}
+WARMUP_COSINE: Limits = {"warmup": between(0, 1)}
+
+# By the name of the class.
+OF_OPTIMIZER: dict[str, Limits] = {"GVCO": GVCO, "GVCOLiteral": GVCO_LITERAL, "QNG": QNG, "SPSA": SPSA}
+OF_SCHEDULE: dict[str, Limits] = {"WarmupCosine": WARMUP_COSINE}

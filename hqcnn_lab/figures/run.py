@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hqcnn_lab.analysis.metrics import Series, read_metrics
+from hqcnn_lab.analysis.metrics import Series, by_epoch, read_metrics
 from hqcnn_lab.figures.panel import COLOURS, add_legend, dots_of, label_axes, stack, use_log_scale
 
 if TYPE_CHECKING:
@@ -32,16 +32,11 @@ def run_figures(folder: str | Path) -> dict[str, "Figure"]:
 
 
 def _convergence(metrics: dict[str, Series]) -> "Figure | None":
-    epoch = dict(zip(*metrics["epoch"], strict=True)) if "epoch" in metrics else {}
-
-    def by_epoch(name: str) -> Series | None:
-        if name not in metrics:
-            return None
-        steps, values = metrics[name]
-        return np.array([epoch.get(step, np.nan) + 1 for step in steps]), values
+    def line(name: str) -> Series | None:
+        return by_epoch(metrics, name) if name in metrics else None
 
     panels = {
-        label: {part: by_epoch(f"{key}/{metric}") for part, key in (("training", "train"), ("validation", "val"))}
+        label: {part: line(f"{key}/{metric}") for part, key in (("training", "train"), ("validation", "val"))}
         for label, metric in (("accuracy (%)", "accuracy"), ("loss", "loss"))
     }
     colours = {"training": COLOURS[1], "validation": COLOURS[0]}

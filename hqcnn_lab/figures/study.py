@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hqcnn_lab.analysis.metrics import Series, series_in
+from hqcnn_lab.analysis.metrics import Series, by_epoch, series_in
 from hqcnn_lab.analysis.study import Row, several_rates
 from hqcnn_lab.figures.arm import (
     Curve,
@@ -65,7 +65,7 @@ def study_figures(rows: Sequence[Row], runs_dir: str | Path, level: float) -> di
 def _of_one_rate(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path, level: float) -> dict[str, "Figure | None"]:
     runs = {arm: list(_read([row for row in rows if row["arm"] == arm], runs_dir)) for arm in arms}
     accuracies = {
-        arm: [_by_epoch(run, "val/accuracy") for _, run in of_arm if "val/accuracy" in run]
+        arm: [by_epoch(run, "val/accuracy") for _, run in of_arm if "val/accuracy" in run]
         for arm, of_arm in runs.items()
     }
     variances = {group: _curves(runs, arms[:CROWDED], [f"grad/{group}/variance"]) for group in GROUPS}
@@ -104,13 +104,6 @@ def _read(rows: Sequence[Row], runs_dir: Path) -> Iterator[tuple[float, dict[str
             continue
         except Unusable as error:
             print(f"figures: without {row['run']}, whose metrics.csv {error}", flush=True)
-
-
-def _by_epoch(run: Mapping[str, Series], name: str) -> Curve:
-    """The first epoch is 1."""
-    epoch = dict(zip(*run["epoch"], strict=True))
-    steps, values = run[name]
-    return np.array([epoch[step] + 1 for step in steps]), values
 
 
 def _curves(runs: Runs, arms: Sequence[str], names: Sequence[str]) -> dict[str, list[Curve]]:

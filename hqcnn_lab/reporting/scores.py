@@ -63,7 +63,7 @@ def level_of(groups: Sequence[Group]) -> str | None:
 
 
 def image_groups_of(family: Family, tests: Mapping[str, Predictions], problems: Problems) -> ImageGroups:
-    """Of each result of which it is known."""
+    """For every result whose split manifest can be read."""
     image_groups: ImageGroups = {}
     for group in family.results:
         folder = group.finished[0]["folder"] if group.finished else None

@@ -93,7 +93,6 @@ def test_a_snippet_runs(page: Path, code: str, trained_run: Path, tmp_path: Path
         names["angles"] = torch.rand(5, 6)
     if "model.onnx" in code:
         from hqcnn_lab.models.onnx_file import write_onnx
-
         from hqcnn_lab.models.trained import load_run
 
         write_onnx(load_run(trained_run), tmp_path / "model.onnx")

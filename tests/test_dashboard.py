@@ -4,36 +4,31 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from conftest import tiny_config
+from one_line import refusal_of, refused
 from wandb_server import KEY, bad_server
 
 from hqcnn_lab import dashboard
+from hqcnn_lab.run import wandb_workspace
 from hqcnn_lab.run.training import train
+from hqcnn_lab.wandb_private import workspace_as_json
 
 SECTIONS = ["accuracy", "convergence", "gradient variance", "GVCO", "system"]
 needs_workspaces = pytest.mark.skipif(
-    not dashboard.is_available(), reason="needs wandb-workspaces, of the extra dashboard"
+    not wandb_workspace.is_available(), reason="needs wandb-workspaces, of the extra dashboard"
 )
 
 
 def run_dashboard(*overrides: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
-    clean |= {"PYTHONPATH": str(Path(__file__).parents[1]), "NETRC": str(folder / "netrc")}
-    return subprocess.run(
-        [sys.executable, "-m", "hqcnn_lab.dashboard", *overrides],
-        cwd=folder,
-        env=clean | {"WANDB_CONFIG_DIR": str(folder)} | environment,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    clean = dict.fromkeys(name for name in os.environ if name.startswith("WANDB_"))
+    clean |= {"NETRC": str(folder / "netrc"), "WANDB_CONFIG_DIR": str(folder)}
+    return warm.run("-m", "hqcnn_lab.dashboard", *overrides, cwd=folder, **(clean | environment))
 
 
 def panels_of(workspace: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -54,7 +49,7 @@ def test_panels_draw_what_a_run_logs(tmp_path: Path) -> None:
     logged |= set(json.loads((tmp_path / "run" / "summary.json").read_text()))
     media = tmp_path.glob("run/wandb/offline-run-*/files/media/images/test/*.png")
     logged |= {f"test/{path.name.rsplit('_', 2)[0]}" for path in media}
-    workspace = dashboard.as_json(dashboard.make_workspace("", "hqcnn_lab", "name"))
+    workspace = workspace_as_json(wandb_workspace.make_workspace("", "hqcnn_lab", "name"))
     panels = panels_of(workspace)
     assert list(panels) == SECTIONS
     drawn = {name for group in panels.values() for name in names_in(group)}
@@ -88,16 +83,12 @@ WRONG = {
 
 @pytest.mark.parametrize("override", WRONG)
 def test_a_wrong_command_line_is_answered_in_one_line(override: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as error:
-        dashboard.main([override])
-    assert str(error.value) == f"error: {WRONG[override]}"
+    assert refused(dashboard.main, override) == WRONG[override]
 
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dashboard, "is_available", lambda: False)
-    with pytest.raises(SystemExit) as error:
-        dashboard.main([])
-    assert str(error.value) == 'error: needs the package wandb-workspaces; pip install "hqcnn-lab[dashboard]"'
+    monkeypatch.setattr(wandb_workspace, "is_available", lambda: False)
+    assert refused(dashboard.main) == 'needs the package wandb-workspaces; pip install "hqcnn-lab[dashboard]"'
 
 
 @needs_workspaces
@@ -107,7 +98,7 @@ def test_online_it_is_saved_and_its_address_printed(
     from wandb_workspaces.workspaces import Workspace
 
     saved = []
-    monkeypatch.setattr(Workspace, "save", lambda self: saved.append(dashboard.as_json(self)))
+    monkeypatch.setattr(Workspace, "save", lambda self: saved.append(workspace_as_json(self)))
     monkeypatch.setattr(Workspace, "url", "https://wandb.ai/me/p?nw=1")
     dashboard.main(["offline=false", "entity=me", "project=p"])
     [workspace] = saved
@@ -122,7 +113,6 @@ def test_what_cannot_be_saved_is_said_in_one_line(behaviour: str, tmp_path: Path
     with bad_server("401" if behaviour == "no login" else behaviour) as address:
         given |= {"WANDB_BASE_URL": address, "WANDB_HTTP_TIMEOUT": "2"}
         run = run_dashboard("offline=false", "entity=nobody", folder=tmp_path, **given)
-    assert run.returncode == 1
-    assert run.stderr.startswith("error: not saved: ")
-    assert run.stderr.count("\n") == 1
-    assert ("run `wandb login`" in run.stderr) == (behaviour == "no login")
+    said = refusal_of(run)
+    assert said.startswith("not saved: ")
+    assert ("run `wandb login`" in said) == (behaviour == "no login")

@@ -1,13 +1,13 @@
 """A run's figures from what W&B left offline, where that is all there is of it."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from hqcnn_lab.analysis.row import Row, as_mapping, described
 from hqcnn_lab.record.plain_file import Unusable, parse_json
 from hqcnn_lab.record.run_folder import flat, usable
+from hqcnn_lab.wandb_private import inspect_command
 
 _PATIENCE = 30  # seconds for W&B's reader, which takes one
 
@@ -53,9 +53,8 @@ def read_offline(path: Path) -> Row:
 
 
 def _inspect(path: Path, *options: str) -> str:
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", *options, "--json", str(path)]
     try:
-        run = subprocess.run(command, capture_output=True, timeout=_PATIENCE, check=False)
+        run = subprocess.run(inspect_command(path, *options), capture_output=True, timeout=_PATIENCE, check=False)
     except (OSError, subprocess.SubprocessError):
         return ""
     return run.stdout.decode(errors="replace")

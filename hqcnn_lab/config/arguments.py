@@ -122,6 +122,8 @@ def _check_wandb(key: str, spec: dict[str, Any]) -> None:
     import wandb
     from pydantic import ValidationError
 
+    from hqcnn_lab.wandb_private import check_environment
+
     names = {"id": "run_id", "version": "run_id", "tags": "run_tags", "notes": "run_notes", "group": "run_group"}
     names |= {"job_type": "run_job_type", "project": "project", "entity": "entity", "resume": "resume"}
     names |= {name: name for name in ("reinit", "mode", "resume_from", "fork_from")}
@@ -135,7 +137,7 @@ def _check_wandb(key: str, spec: dict[str, Any]) -> None:
         where = f"{key}.settings"
         wandb.Settings(**settings)
         where = "in the environment, as WANDB_…"
-        wandb.Settings().update_from_env_vars(dict(os.environ))
+        check_environment(os.environ)
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{where}: {first['loc'][0]}={shown(str(first['input']))}: {first['msg']}") from None

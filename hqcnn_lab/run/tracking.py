@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hqcnn_lab.build import build
 from hqcnn_lab.config.called import called
 from hqcnn_lab.error import first_line
+from hqcnn_lab.wandb_private import leave_out_anonymous
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -79,7 +80,7 @@ def _start_wandb(spec: dict[str, Any], config: dict[str, Any]) -> "Logger":
 def _wandb_logger(spec: dict[str, Any], mode: str | None) -> "Logger":
     settings = spec.get("settings") or {}
     logger = build(spec | {"mode": mode, "settings": settings | {"finish_timeout_raises": True}})
-    logger._wandb_init.pop("anonymous", None)  # Lightning passes it on unasked, and W&B warns of it
+    leave_out_anonymous(logger)
     return logger
 
 

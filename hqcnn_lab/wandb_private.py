@@ -1,0 +1,37 @@
+"""What the lab uses of W&B, and of Lightning's logger for it, that neither promises to keep.
+
+`tests/test_wandb_private.py` says what broke after an upgrade. Nothing here imports W&B before it is needed.
+"""
+
+# pyright: reportPrivateUsage=false
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import WandbLogger
+    from wandb_workspaces.workspaces import Workspace
+
+
+def check_environment(variables: Mapping[str, str]) -> None:
+    """Raise what W&B would raise, once a run begins, for a `WANDB_…` variable that it cannot use."""
+    import wandb
+
+    wandb.Settings().update_from_env_vars(dict(variables))
+
+
+def leave_out_anonymous(logger: "WandbLogger") -> None:
+    """Keep the logger from handing on `anonymous`, which nobody asked for, and of which W&B warns."""
+    logger._wandb_init.pop("anonymous", None)
+
+
+def workspace_as_json(workspace: "Workspace") -> dict[str, Any]:
+    """What `workspace.save()` would send to the server."""
+    return workspace._to_model().model_dump(mode="json", by_alias=True)
+
+
+def inspect_command(path: Path, *options: str) -> list[str]:
+    """The command line of W&B's own reader of a `run-<id>.wandb`, which prints JSON."""
+    return [sys.executable, "-m", "wandb", "leet", "inspect", *options, "--json", str(path)]

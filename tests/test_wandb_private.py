@@ -1,0 +1,60 @@
+"""After an upgrade of W&B or Lightning: is what hqcnn_lab/wandb_private.py uses still what it was?"""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import wandb
+from conftest import tiny_config
+from lightning.pytorch.loggers import WandbLogger
+from pydantic import ValidationError
+
+from hqcnn_lab import wandb_private
+from hqcnn_lab.run.training import train
+from hqcnn_lab.run.wandb_workspace import is_available, make_workspace
+
+BROKEN = "{} is not what hqcnn_lab/wandb_private.py expects: mend it there".format
+
+
+def test_the_environment_is_read_as_wandb_reads_it() -> None:
+    broken = BROKEN(f"wandb {wandb.__version__}'s Settings.update_from_env_vars")
+    wandb_private.check_environment({"WANDB_PROJECT": "brains"})
+    try:
+        wandb_private.check_environment({"WANDB_MODE": "sideways"})
+    except (ValidationError, wandb.Error):
+        return
+    except Exception as error:
+        pytest.fail(f"{broken} ({error!r})")
+    pytest.fail(broken)
+
+
+def test_lightning_hands_on_to_wandb_what_its_logger_holds(tmp_path: Path) -> None:
+    broken = BROKEN("Lightning's WandbLogger._wandb_init")
+    logger = WandbLogger(save_dir=tmp_path, anonymous=None)
+    init = getattr(logger, "_wandb_init", None)
+    assert isinstance(init, dict), broken
+    assert {"anonymous", "project", "dir"} <= set(init), broken
+    wandb_private.leave_out_anonymous(logger)
+    assert "anonymous" not in init
+
+
+@pytest.mark.skipif(not is_available(), reason="needs wandb-workspaces, of the extra dashboard")
+def test_a_workspace_is_told_as_json() -> None:
+    content = wandb_private.workspace_as_json(make_workspace("me", "p", "name"))
+    broken = BROKEN("wandb-workspaces' Workspace._to_model")
+    assert (content["entity"], content["project"]) == ("me", "p"), broken
+    assert "panelBankConfig" in content["spec"]["section"], broken
+
+
+def test_wandb_reads_its_offline_files(tmp_path: Path) -> None:
+    train(tiny_config(tmp_path / "run", "logger=wandb", "trainer.max_epochs=1"))
+    [path] = (tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb")
+    broken = BROKEN(f"`wandb leet inspect` of wandb {wandb.__version__}")
+    for options in ((), ("--summary",)):
+        run = subprocess.run(
+            wandb_private.inspect_command(path, *options), capture_output=True, text=True, check=False, timeout=60
+        )
+        assert run.returncode == 0, f"{broken}\n{run.stderr}"
+        records = [json.loads(line) for line in run.stdout.splitlines()] if not options else [json.loads(run.stdout)]
+        assert any("run" in record for record in records) if not options else "summary" in records[0], broken

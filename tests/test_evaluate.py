@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from omegaconf import OmegaConf
+from one_line import refused
 from PIL import Image
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -31,15 +32,6 @@ def run(trained_run: Path, tmp_path: Path) -> Path:
 
 def cache_of(trained_run: Path) -> str:
     return f"paths.cache_dir={trained_run.parent}/cache"
-
-
-def refused(*arguments: str) -> str:
-    with pytest.raises(SystemExit) as end:
-        main(arguments)
-    assert isinstance(end.value.code, str)
-    assert end.value.code.startswith("error: ")
-    assert "\n" not in end.value.code
-    return end.value.code
 
 
 def test_a_run_is_scored_as_it_was_by_its_test(
@@ -67,7 +59,7 @@ def test_a_run_is_scored_as_it_was_by_its_test(
     again = evaluate([f"run={run}", cache_of(trained_run), FEW])
     assert again["test/accuracy"] == result["test/accuracy"]
     assert (run / "evaluation-kaggle-last-2/evaluation.json").is_file()
-    assert f"; out={out}-3 is free" in refused(f"run={run}", f"out={out}")
+    assert f"; out={out}-3 is free" in refused(main, f"run={run}", f"out={out}")
 
 
 def test_the_best_checkpoint_is_scored_from_another_place(trained_run: Path, run: Path, tmp_path: Path) -> None:
@@ -75,7 +67,7 @@ def test_the_best_checkpoint_is_scored_from_another_place(trained_run: Path, run
     config = run / "config.yaml"
     config.write_text(config.read_text().replace(f"{trained_run.parent}/brain", "/nowhere/brain"))
     given = [f"run={run}", cache_of(trained_run), "checkpoint=best", FEW]
-    assert "dataset.root=/nowhere/brain: there is no such folder" in refused(*given)
+    assert "dataset.root=/nowhere/brain: there is no such folder" in refused(main, *given)
     result = evaluate([*given, f"dataset.root={tmp_path}/moved"])
     assert result["checkpoint"] == "best.ckpt"
     assert [key for key in result if key.startswith("robustness/")] == ["robustness/noise"]
@@ -98,7 +90,7 @@ def test_a_leak_is_said(trained_run: Path, run: Path, tmp_path: Path, capsys: py
     assert result["split/leak"] == expected
     assert expected in capsys.readouterr().out
     # The run's own test images are others: without dataset= they are asked for, and not there.
-    own = refused(f"run={run}", cache_of(trained_run), f"dataset.root={other}", f"out={tmp_path}/refused")
+    own = refused(main, f"run={run}", cache_of(trained_run), f"dataset.root={other}", f"out={tmp_path}/refused")
     assert "not those of the run's split_manifest.csv" in own
 
 
@@ -113,27 +105,27 @@ def test_another_data_set_is_scored_and_one_of_other_classes_is_refused(
     (tmp_path / "folder/1.dcm").write_bytes(b"0")
     (tmp_path / "table.csv").write_text("SUBJECT_ID,DISEASE_TYPE\nA,GBM\n")
     other = ["dataset=rembrandt", f"dataset.root={tmp_path}/folder", f"dataset.clinical={tmp_path}/table.csv"]
-    words = refused(f"run={run}", *other, f"out={tmp_path}/out", cache_of(trained_run))
+    words = refused(main, f"run={run}", *other, f"out={tmp_path}/out", cache_of(trained_run))
     assert "its classes are astrocytoma, gbm, oligodendroglioma, mixed, those of the network glioma" in words
 
 
 def test_wrong_commands_are_refused_in_one_line(run: Path, tmp_path: Path) -> None:
     shutil.copy(run / "checkpoints/last.ckpt", tmp_path / "moved.ckpt")
     phantom = ["dataset=phantom", "dataset.n_train=40", "dataset.n_test=12"]
-    assert "run: not set" in refused()
-    assert "there is no such run folder" in refused("run=/nowhere")
-    assert "no run's configuration is beside it" in refused(f"run={tmp_path}/moved.ckpt")
-    assert "give a new folder, out=" in refused(f"run={tmp_path}/moved.ckpt", *phantom)
-    assert "there is no such key" in refused(f"run={run}", "dataset.rot=brain")
-    assert "there is no such choice" in refused(f"run={run}", "dataset=brain")
-    assert "the network sees 16 pixels" in refused(f"run={run}", *phantom, "dataset.image_size=32")
+    assert "run: not set" in refused(main)
+    assert "there is no such run folder" in refused(main, "run=/nowhere")
+    assert "no run's configuration is beside it" in refused(main, f"run={tmp_path}/moved.ckpt")
+    assert "give a new folder, out=" in refused(main, f"run={tmp_path}/moved.ckpt", *phantom)
+    assert "there is no such key" in refused(main, f"run={run}", "dataset.rot=brain")
+    assert "there is no such choice" in refused(main, f"run={run}", "dataset=brain")
+    assert "the network sees 16 pixels" in refused(main, f"run={run}", *phantom, "dataset.image_size=32")
     for unused in ("dataset.augment.flip=1", "dataset.batch_size=8", "dataset.balance=loss", "paths.sweeps_dir=x"):
-        assert f"{unused}: nothing here depends on {unused.split('=')[0]}" in refused(f"run={run}", unused)
-    assert "each above 0" in refused(f"run={run}", "robustness.blur=[-1.0]")
+        assert f"{unused}: nothing here depends on {unused.split('=')[0]}" in refused(main, f"run={run}", unused)
+    assert "each above 0" in refused(main, f"run={run}", "robustness.blur=[-1.0]")
     planted = OmegaConf.load(run / "config.yaml")
     planted.dataset._target_ = "os.system"
     OmegaConf.save(planted, run / "config.yaml")
-    assert "dataset._target_=os.system: the run's data set is none" in refused(f"run={run}")
+    assert "dataset._target_=os.system: the run's data set is none" in refused(main, f"run={run}")
 
 
 WRONG: dict[str, list[Any]] = {  # what a record file may say instead, or a key of its data set
@@ -159,7 +151,7 @@ def test_a_damaged_record_is_said_in_one_line_or_does_not_matter(where: str, tra
         if where == "environment.json":
             evaluate(given)
         else:
-            assert where in refused(*given)
+            assert where in refused(main, *given)
 
 
 def test_calibration_equals_a_case_worked_out_by_hand() -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from conftest import write_kaggle_tree
+from one_line import refused
 from PIL import Image
 
 from hqcnn_lab import prepare
@@ -54,24 +56,8 @@ def kagglehub(monkeypatch: pytest.MonkeyPatch) -> types.SimpleNamespace:
     return stub
 
 
-def refused(*arguments: str) -> str:
-    with pytest.raises(SystemExit) as end:
-        prepare.main(arguments)
-    assert isinstance(end.value.code, str)  # printed, with exit status 1
-    assert "\n" not in end.value.code
-    assert end.value.code.startswith("error: ")
-    return end.value.code.removeprefix("error: ")
-
-
-def process(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "hqcnn_lab.prepare", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-    )
+def process(*arguments: str) -> warm.Process:
+    return warm.Process("-m", "hqcnn_lab.prepare", *arguments, new_session=True)
 
 
 EXAMPLES = re.findall(r"^  python -m hqcnn_lab\.prepare (.+?)(?:   *\S.*)?$", prepare.DESCRIPTION, re.MULTILINE)
@@ -155,7 +141,7 @@ PASSED_OVER = {
 
 @pytest.mark.parametrize("arguments", PASSED_OVER)
 def test_no_key_is_passed_over(arguments: str, here: Path) -> None:
-    said = refused(*arguments.split(), "out=new")
+    said = refused(prepare.main, *arguments.split(), "out=new")
     assert PASSED_OVER[arguments] in said
     assert "\n" not in said
     assert not any(here.iterdir())
@@ -199,9 +185,9 @@ def test_what_is_written_is_read_back_and_never_overwrites(here: Path, capsys: p
     prepare.main(["dataset=kaggle", "dataset.root=tree"])
     out = capsys.readouterr().out
     assert "Training: glioma 12 of 1321, meningioma 12 of 1339, notumor 12 of 1595, pituitary 12 of 1457 publ" in out
-    assert "is there already and not empty" in refused(*arguments)
-    assert refused("write=dicom").startswith("out=null: write=dicom needs a new folder")
-    assert refused("write=kaggle", "out=new", "write.n_test=2") == "write.n_test=2: must be at least 4"
+    assert "is there already and not empty" in refused(prepare.main, *arguments)
+    assert refused(prepare.main, "write=dicom").startswith("out=null: write=dicom needs a new folder")
+    assert refused(prepare.main, "write=kaggle", "out=new", "write.n_test=2") == "write.n_test=2: must be at least 4"
     assert sorted(path.name for path in here.iterdir()) == ["cache", "tree"]
 
 
@@ -214,10 +200,13 @@ def test_out_holds_the_audit_and_the_split_and_is_never_overwritten(here: Path) 
     assert json.loads((out / "audit.json").read_text())["split"] == "random"
     assert len(read_manifest(out / "split_manifest.csv")) == 48
     before = (out / "audit.json").stat().st_mtime_ns
-    assert refused(*arguments) == "out=found/audit: is there already and not empty; nothing is ever overwritten"
+    assert (
+        refused(prepare.main, *arguments)
+        == "out=found/audit: is there already and not empty; nothing is ever overwritten"
+    )
     assert (out / "audit.json").stat().st_mtime_ns == before
     (here / "file").touch()
-    assert refused(*arguments[:2], "out=file").startswith("out=file: is there already")
+    assert refused(prepare.main, *arguments[:2], "out=file").startswith("out=file: is there already")
     (here / "empty").mkdir()
     prepare.main([*arguments[:2], "out=empty"])
     assert (here / "empty" / "audit.json").exists()
@@ -232,7 +221,7 @@ def test_the_phantom_has_no_audit(here: Path, capsys: pytest.CaptureFixture[str]
 def test_without_a_network_it_says_what_to_put_where(here: Path, kagglehub: types.SimpleNamespace) -> None:
     kagglehub.is_offline = True
     for root in ("brain", "deeper/brain"):
-        said = refused("dataset=kaggle", f"dataset.root={root}")
+        said = refused(prepare.main, "dataset=kaggle", f"dataset.root={root}")
         assert said.startswith(
             f"dataset.root={root}: no download from Kaggle (ConnectionError: Failed to resolve 'api."
         )
@@ -256,7 +245,7 @@ def test_series_are_fetched_and_what_fails_is_one_line(here: Path, monkeypatch: 
         f"dataset.clinical={tree}/clinical.csv",
         "dataset.split=random",
     ]
-    assert refused(*arguments, "tcia=bad.tcia") == "dataset.root=new: 2 series could not be fetched"
+    assert refused(prepare.main, *arguments, "tcia=bad.tcia") == "dataset.root=new: 2 series could not be fetched"
     prepare.main(arguments)
     prepare.main(arguments)  # it is there now
     assert asked == [(Path("new"), "bad.tcia"), (Path("new"), None)]
@@ -266,17 +255,19 @@ def test_a_wrong_table_is_told_before_anything_is_decoded(here: Path) -> None:
     # Regression: the table was read after the hours that a large tree takes.
     tree = write_dicom(here / "tree", 1, 2, 1, size=16)
     (here / "wrong.csv").write_text("a,b\n1,2\n")
-    said = refused("dataset=rembrandt", f"dataset.root={tree}", "dataset.clinical=wrong.csv")
+    said = refused(prepare.main, "dataset=rembrandt", f"dataset.root={tree}", "dataset.clinical=wrong.csv")
     assert said.startswith("dataset.clinical=wrong.csv: the clinical table has no column SUBJECT_ID or")
     assert not (here / "cache").exists()
 
 
 def test_unusable_data_are_one_line(here: Path) -> None:
     write_kaggle_tree(here / "brain", 2)
-    said = refused("dataset=kaggle", "dataset.root=brain", "dataset.split=patient")
+    said = refused(prepare.main, "dataset=kaggle", "dataset.root=brain", "dataset.split=patient")
     assert said == "dataset.split=patient: 16 of 16 images have no patient id, a split by patient needs all"
     shutil.rmtree(here / "brain" / "Testing")
-    assert refused("dataset=kaggle", "dataset.root=brain").startswith("dataset.root=brain: there is no Testing/ in it")
+    assert refused(prepare.main, "dataset=kaggle", "dataset.root=brain").startswith(
+        "dataset.root=brain: there is no Testing/ in it"
+    )
 
 
 def test_an_interrupt_is_one_line_and_leaves_what_was_done(here: Path) -> None:
@@ -291,7 +282,7 @@ def test_an_interrupt_is_one_line_and_leaves_what_was_done(here: Path) -> None:
     run = process("dataset=kaggle", "dataset.root=brain", "dataset.workers=2")
     deadline = time.monotonic() + 60
     while sum(path.read_bytes().count(b"\n") for path in here.glob("cache/*.part/journal.jsonl")) < 32:
-        assert run.poll() is None, run.stderr.read()
+        assert run.poll() is None, run.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     time.sleep(0.2)

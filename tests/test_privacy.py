@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import warm
 from conftest import TINY
+from wandb_log import inspect_wandb
 
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.phantom.write import write_dicom
@@ -75,15 +76,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(module: str, tree: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+def command(module: str, tree: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     data = ("dataset=rembrandt", f"dataset.root={tree}", f"dataset.clinical={tree}/clinical.csv")
-    return subprocess.run(
-        [sys.executable, "-m", f"hqcnn_lab.{module}", *data, *arguments],
-        cwd=cwd,
-        capture_output=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "HQCNN_CACHE": str(tree.parent / "cache")},
-    )
+    cache = {"HQCNN_CACHE": str(tree.parent / "cache")}
+    return warm.run("-m", f"hqcnn_lab.{module}", *data, *arguments, cwd=cwd, **cache)
 
 
 def every_byte(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -129,15 +125,14 @@ def test_a_run_tells_of_no_patient(tree: Path, tmp_path: Path) -> None:
     assert log.stat().st_size > 1000
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["images/skipped"] >= 3
-    assert run.stdout.count(b"skipped ") == summary["images/skipped"]
+    assert run.stdout.count("skipped ") == summary["images/skipped"]
     assert list((tmp_path / "run" / "figures").iterdir())
     for table in ("split_manifest.csv", "skipped_files.csv", "predictions.csv", "audit.json"):
         assert (tmp_path / "run" / table).stat().st_size > 100
-    assert_nothing_planted(tmp_path, run.stdout, run.stderr)
-    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(log)]
-    records = subprocess.run(reader, capture_output=True, check=True).stdout
-    assert b'"config"' in records
-    assert_nothing_planted(tmp_path, records)
+    assert_nothing_planted(tmp_path, run.stdout.encode(), run.stderr.encode())
+    records = inspect_wandb(tmp_path / "run")
+    assert '"config"' in records
+    assert_nothing_planted(tmp_path, records.encode())
 
 
 ENDS = {
@@ -176,6 +171,6 @@ def test_what_prepare_writes_tells_of_no_patient(tree: Path, tmp_path: Path) -> 
     assert run.returncode == 0, run.stderr
     assert_nothing_planted(tmp_path)
     # On the terminal it names them: someone has to find the files.
-    assert f"no class: patient {UNLABELLED_ID}, not in the clinical table".encode() in run.stdout
-    assert f"{GIVEN}-garbled.dcm: not a DICOM file".encode() in run.stdout
-    assert rf"{GIVEN}\udcff.dcm".encode() in run.stdout
+    assert f"no class: patient {UNLABELLED_ID}, not in the clinical table" in run.stdout
+    assert f"{GIVEN}-garbled.dcm: not a DICOM file" in run.stdout
+    assert rf"{GIVEN}\udcff.dcm" in run.stdout

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import TINY_PHANTOM
+from one_line import refused
 from small_study import TWO_ARMS
 
 from hqcnn_lab import study
@@ -45,15 +47,6 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def refused(*arguments: str) -> str:
-    with pytest.raises(SystemExit) as end:
-        study.main(arguments)
-    assert isinstance(end.value.code, str)  # printed, with exit status 1
-    assert "\n" not in end.value.code
-    assert end.value.code.startswith("error: ")
-    return end.value.code.removeprefix("error: ")
-
-
 WRONG = {
     "study=optimisers": "study=optimisers: there is no such choice; study is one of",
     "scale=mnist": "scale=mnist: there is no such choice; scale is one of kaggle, phantom",
@@ -83,15 +76,15 @@ WRONG = {
 
 @pytest.mark.parametrize("argument", WRONG)
 def test_a_mistake_is_one_line(argument: str) -> None:
-    assert WRONG[argument] in refused(*SMALL, argument)
+    assert WRONG[argument] in refused(study.main, *SMALL, argument)
 
 
 def test_a_wrong_override_names_study_arm_condition_and_key() -> None:
-    said = refused(*SMALL, '+study.conditions.few=["circuit.shot=8"]', "plan=true")
+    said = refused(study.main, *SMALL, '+study.conditions.few=["circuit.shot=8"]', "plan=true")
     assert said == (
         "study=optimizers, arm gvco, condition few: circuit.shot: there is no such key; did you mean circuit.shots?"
     )
-    said = refused(*SMALL, '+study.arms.mine=["optim=adam","optim.lr=-1"]')
+    said = refused(study.main, *SMALL, '+study.arms.mine=["optim=adam","optim.lr=-1"]')
     assert said == "study=optimizers, arm mine, condition exact: optim.lr=-1: must be a positive, finite number"
 
 
@@ -203,7 +196,7 @@ def test_an_arm_that_diverges_everywhere_is_told_and_the_others_go_on(
     run_jobs = plant(lambda lr, s: {"val/accuracy": 0.9} if lr < 0.005 else "TrainingDiverged: nan")
     monkeypatch.setattr(study_training, "run_jobs", run_jobs)
     arguments = [*TWO_ARMS, "study.lr_factors=[1,3]", "study.seeds=[0]"]
-    said = refused(*arguments)
+    said = refused(study.main, *arguments)
     assert said.startswith("not whole: gvco exact: diverged at every learning rate; lower study.lr_factors")
     rows = table(here / "multirun" / "optimizers_phantom" / "runs.csv")
     assert [(row["arm"], row["stage"], row["status"]) for row in rows] == [
@@ -220,7 +213,7 @@ def test_an_arm_that_diverges_everywhere_is_told_and_the_others_go_on(
 def test_an_arm_is_not_chosen_from_half_its_grid(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_jobs = plant(lambda lr, s: "OSError: no space left" if lr == 0.09 else {"val/accuracy": 0.9})
     monkeypatch.setattr(study_training, "run_jobs", run_jobs)
-    said = refused(*TWO_ARMS, "study.lr_factors=[1,3]", "study.seeds=[0]")
+    said = refused(study.main, *TWO_ARMS, "study.lr_factors=[1,3]", "study.seeds=[0]")
     assert said.startswith("not whole: gvco exact lr×3 seed 100 failed, so gvco is not tuned;")
     assert [row["arm"] for row in table(here / "multirun" / "optimizers_phantom" / "chosen.csv")] == ["adam"]
 
@@ -322,12 +315,8 @@ def test_a_factor_moves_both_learning_rates(here: Path) -> None:
     assert run.job.overrides[-3:] == ("seed=7", "optim.lr=0.009", "optim.quantum_lr=0.003")
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "hqcnn_lab.study", *SMALL, "workers=2", *arguments]
-    env = os.environ | {"PYTHONPATH": str(CONFIG_DIR.parent)}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env
-    )
+def start(*arguments: str) -> warm.Process:
+    return warm.Process("-m", "hqcnn_lab.study", *SMALL, "workers=2", *arguments, new_session=True)
 
 
 def results(runs: Path) -> dict[str, int]:
@@ -355,7 +344,7 @@ def test_an_interrupted_study_loses_and_repeats_nothing(here: Path, capsys: pyte
         if line.startswith("tuning"):
             assert line.endswith(f"4 runs, {len(before)} done\n")
             break
-    time.sleep(random.uniform(1, 6))
+    time.sleep(random.uniform(0.5, 2))
     second.kill()
     second.communicate(timeout=120)
 

@@ -22,8 +22,11 @@ ROOT = Path(__file__).parents[1]
 TRAIN = ("-m", "hqcnn_lab.train")
 
 
-def run(*line: str, cwd: Path | str | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a command line of Python's to its end: `-m module …` or `-c code …`, with more environment variables."""
+def run(*line: str, cwd: Path | str | None = None, **variables: str | None) -> subprocess.CompletedProcess[str]:
+    """Run a command line of Python's to its end: `-m module …` or `-c code …`, with more environment variables.
+
+    One that is None is taken away.
+    """
     process = Process(*line, cwd=cwd, **variables)
     out, err = process.communicate()
     return subprocess.CompletedProcess([sys.executable, *line], process.returncode, out, err)
@@ -35,9 +38,12 @@ class Process:
     As `subprocess.Popen`, as far as tests use it. With `new_session`, its processes are a group of their own.
     """
 
-    def __init__(self, *line: str, cwd: Path | str | None = None, new_session: bool = False, **variables: str) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
-        wanted = {"line": line, "cwd": str(Path(cwd or "").absolute()), "environment": dict(environment)}
+    def __init__(
+        self, *line: str, cwd: Path | str | None = None, new_session: bool = False, **variables: str | None
+    ) -> None:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
+        environment = {name: value for name, value in environment.items() if value is not None}
+        wanted = {"line": line, "cwd": str(Path(cwd or "").absolute()), "environment": environment}
         message = json.dumps(wanted | {"new_session": new_session}).encode()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (it is read at the end)
         self._answer, its_answer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -188,11 +188,15 @@ class _Waiting:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._sockets.append(ours)
+        # A Ctrl-C is not for it: before it has work, nothing of a command runs in it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         self._pid, self._work = os.fork(), ours
         if not self._pid:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             while self._sockets:
                 self._sockets.pop().close()
             _wait_for_work(theirs)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def run(self, line: list[str], descriptors: list[int], environment: Mapping[str, str]) -> int:

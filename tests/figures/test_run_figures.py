@@ -1,8 +1,6 @@
 """A run's own pictures: what they hold, where they land, and that no run is lost for want of one."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from conftest import tiny_config
 from matplotlib.axes import Axes
 from PIL import Image
+from wandb_log import wandb_history
 
 from hqcnn_lab.figures import run as module
 from hqcnn_lab.figures.run import run_figures
@@ -102,14 +101,10 @@ def test_run_folder_and_wandb_hold_the_pictures(tmp_path: Path, capsys: pytest.C
         with Image.open(run / "figures" / f"{name}.png") as image:
             image.load()
             assert 950 <= image.width <= 1050
-    [log] = run.glob("wandb/offline-run-*/run-*.wandb")
-    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(log)]
-    lines = subprocess.run(reader, capture_output=True, text=True, check=True).stdout.splitlines()
-    items = [record["history"]["item"] for record in map(json.loads, lines) if record["type"] == "history"]
-    [pictures] = [item for item in items if any("figures/" in key for key in item)]
+    [pictures] = [item for item in wandb_history(run) if any("figures/" in key for key in item)]
     for name in names:
         assert pictures[f"figures/{name}._type"] == "image-file"
-        [copy] = log.parent.glob(f"files/media/images/figures/{name}_*.png")
+        [copy] = run.glob(f"wandb/offline-run-*/files/media/images/figures/{name}_*.png")
         assert copy.read_bytes() == (run / "figures" / f"{name}.png").read_bytes()
 
 

@@ -2,11 +2,9 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+import warm
 from conftest import TINY_PHANTOM, tiny_config
 from filelock import FileLock
 from interrupted_run import RESUMED, assert_same_result, cut, into, killed, told
@@ -346,14 +345,10 @@ main()
 
 def end_at(epoch: int, batch: int, number: signal.Signals, cwd: Path) -> tuple[int, str]:
     """Train on the command line, send a signal within a batch, and give the exit code and what was printed."""
-    command = [sys.executable, "-c", PROGRAM, str(epoch), str(batch), *CLI]
-    # As many threads as in this process: with more, sums are of another order.
-    alone = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=cwd, env=alone, **pipes) as process:
-        before = "".join(iter(process.stdout.readline, "waiting\n"))
-        process.send_signal(number)
-        after, _ = process.communicate("\n", timeout=60)
+    process = warm.Process("-c", PROGRAM, str(epoch), str(batch), *CLI, cwd=cwd)
+    before = "".join(iter(process.stdout.readline, "waiting\n"))
+    process.send_signal(number)
+    after, _ = process.communicate("\n")
     return process.returncode, before + after
 
 

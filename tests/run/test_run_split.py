@@ -3,13 +3,13 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import TINY, write_kaggle_tree
 from omegaconf import DictConfig
+from one_line import refusal_of
 
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data import KaggleDataModule
@@ -122,24 +122,9 @@ def test_it_goes_on_with_the_same_images_alone(run: Path, brain: Path, tmp_path:
 def test_a_manifest_of_other_images_is_one_line(run: Path, tmp_path: Path) -> None:
     write_kaggle_tree(tmp_path / "other", 2, size=48)
     arguments = ["dataset=kaggle", "dataset.root=other", f"dataset.manifest={run / 'split_manifest.csv'}", *TINY]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "hqcnn_lab.train",
-            *arguments,
-            "logger=none",
-            "hydra.run.dir=run",
-            "paths.cache_dir=cache",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert f"dataset.manifest={run / 'split_manifest.csv'}: 64 of the manifest's 64 images are not here" in done.stderr
+    arguments += ["logger=none", "hydra.run.dir=run", "paths.cache_dir=cache"]
+    said = refusal_of(warm.run(*warm.TRAIN, *arguments, cwd=tmp_path))
+    assert f"dataset.manifest={run / 'split_manifest.csv'}: 64 of the manifest's 64 images are not here" in said
 
 
 def test_a_cache_that_cannot_be_built_is_one_line(brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from conftest import tiny_config
 from PIL import Image
+from wandb_log import wandb_history, wandb_records
 from wandb_server import KEY, bad_server
 
 from hqcnn_lab.config.command_line import check_command_line
@@ -35,13 +36,6 @@ def assert_whole(run: Path) -> None:
     assert all((run / name).stat().st_size for name in ALWAYS)
 
 
-def records_of(run: Path) -> list[dict]:
-    """What the one offline run of a folder holds."""
-    [log] = run.glob("wandb/offline-run-*/run-*.wandb")
-    lines = subprocess.run([WANDB, "leet", "inspect", "--json", str(log)], capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in lines.stdout.splitlines()]
-
-
 @pytest.fixture(scope="module")
 def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run with W&B offline, five of its misclassified test images among it."""
@@ -50,12 +44,8 @@ def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def history_of(run: Path) -> list[dict]:
-    return [record["history"]["item"] for record in records_of(run) if record["type"] == "history"]
-
-
 def test_wandb_sorts_runs_by_what_they_compare(mirrored: Path) -> None:
-    [run] = [record["run"] for record in records_of(mirrored) if record["type"] == "run"]
+    [run] = [record["run"] for record in wandb_records(mirrored) if record["type"] == "run"]
     assert (run["display_name"], run["run_group"]) == ("tiny", "phantom_hqcnn_gvco")
     assert run["tags"] == ["phantom", "hqcnn", "gvco", "paper"]
     assert (run["project"], run["job_type"]) == ("hqcnn_lab", "train")
@@ -67,7 +57,7 @@ def test_wandb_shows_what_was_misclassified_most_surely(mirrored: Path) -> None:
     wrong = [row | {"p": float(row[f"p/{row['prediction']}"])} for row in rows if row["label"] != row["prediction"]]
     assert len(wrong) > 5
     surest = sorted((row["p"] for row in wrong), reverse=True)[:5]
-    [shown] = [item for item in history_of(mirrored) if "test/misclassified.captions" in item]
+    [shown] = [item for item in wandb_history(mirrored) if "test/misclassified.captions" in item]
     captions = shown["test/misclassified.captions"]
     assert [caption[-5:-1] for caption in captions] == [f"{p:.2f}" for p in surest]
     assert set(captions) <= {f"{row['label']} → {row['prediction']} ({row['p']:.2f})" for row in wrong}
@@ -75,7 +65,7 @@ def test_wandb_shows_what_was_misclassified_most_surely(mirrored: Path) -> None:
 
 
 def test_wandb_shows_the_confusion_matrix(mirrored: Path) -> None:
-    [shown] = [item for item in history_of(mirrored) if "test/confusion_matrix._type" in item]
+    [shown] = [item for item in wandb_history(mirrored) if "test/confusion_matrix._type" in item]
     assert shown["test/confusion_matrix._type"] == "image-file"
     [folder] = mirrored.glob("wandb/offline-run-*/files")
     with Image.open(folder / shown["test/confusion_matrix.path"]) as image:
@@ -99,7 +89,7 @@ def test_wandb_holds_every_figure_of_metrics_csv_at_its_step(mirrored: Path) -> 
             for name, value in row.items()
             if value and name not in ("step", "epoch")
         }
-    rows = [item for item in history_of(mirrored) if "trainer/global_step" in item]
+    rows = [item for item in wandb_history(mirrored) if "trainer/global_step" in item]
     theirs = {(str(item["trainer/global_step"]), name) for item in rows for name in item}
     assert len(ours) > 100
     assert ours <= theirs
@@ -151,7 +141,7 @@ def test_a_server_that_does_not_take_the_run_stops_none(
     assert SERVERS[behaviour] in line
     [folder] = (tmp_path / "run").glob("wandb/offline-run-*")
     assert line.endswith(f"; later: wandb sync {folder}")
-    assert any("test/accuracy" in item for item in history_of(tmp_path / "run"))
+    assert any("test/accuracy" in item for item in wandb_history(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(("key", "words"), [(None, "No API key configured"), ("short", "API key must have 40+")])

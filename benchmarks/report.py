@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from hqcnn_lab.analysis import load_runs
-from hqcnn_lab.report import write_report
+from hqcnn_lab.reporting.write import write_report
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from run_folders import write_run

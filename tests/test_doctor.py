@@ -15,9 +15,10 @@ import torch
 from hqcnn_lab import doctor
 from hqcnn_lab.quantum import QuantumLayer
 from hqcnn_lab.quantum.limits import ENGINES
+from hqcnn_lab.run import installation
 
 
-def states(findings: Iterable[doctor.Finding]) -> dict[str, str]:
+def states(findings: Iterable[installation.Finding]) -> dict[str, str]:
     return {finding.name: finding.state for finding in findings}
 
 
@@ -44,7 +45,7 @@ def test_this_installation_is_found_whole(tmp_path: Path) -> None:
 
 def test_extras_come_from_the_installed_package() -> None:
     names = importlib.metadata.metadata("hqcnn-lab").get_all("Provides-Extra")
-    assert list(states(doctor.extras())) == names
+    assert list(states(installation.extras())) == names
 
 
 def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +57,7 @@ def test_a_missing_extra_is_named_with_its_command(monkeypatch: pytest.MonkeyPat
         return version(name)
 
     monkeypatch.setattr(importlib.metadata, "version", lacking)
-    [jpeg] = [finding for finding in doctor.extras() if finding.name == "jpeg"]
+    [jpeg] = [finding for finding in installation.extras() if finding.name == "jpeg"]
     assert jpeg == ("note", "jpeg", 'pip install "hqcnn-lab[jpeg]"  (lacks imagecodecs)')
 
 
@@ -65,13 +66,13 @@ def test_a_missing_or_old_package_is_broken(
 ) -> None:
     requires = ["xxhash>=999", "nowhere-to-be-found>=2", 'imagecodecs>=999 ; extra == "jpeg"']
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: requires)
-    found = {finding.name: finding for finding in doctor.packages()}
-    assert found["xxhash"].state == found["nowhere-to-be-found"].state == "broken"
-    assert found["nowhere-to-be-found"].what == 'not installed; pip install "nowhere-to-be-found>=2"'
-    assert found["xxhash"].what.endswith('; pip install "xxhash>=999"')
-    assert "imagecodecs" not in found
+    by_name = {finding.name: finding for finding in installation.packages()}
+    assert by_name["xxhash"].state == by_name["nowhere-to-be-found"].state == "broken"
+    assert by_name["nowhere-to-be-found"].what == 'not installed; pip install "nowhere-to-be-found>=2"'
+    assert by_name["xxhash"].what.endswith('; pip install "xxhash>=999"')
+    assert "imagecodecs" not in by_name
     for part in ("devices", "engines", "folders"):
-        monkeypatch.setattr(doctor, part, lambda: iter(()))
+        monkeypatch.setattr(installation, part, lambda: iter(()))
     with pytest.raises(SystemExit) as error:
         doctor.main([])
     assert error.value.code == 1
@@ -87,17 +88,17 @@ def test_a_wrong_engine_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         return forward(self, angles) + 0.01 * (self.engine == "trig")
 
     monkeypatch.setattr(QuantumLayer, "forward", wrong)
-    found = states(doctor.engines())
-    assert (found["statevector"], found["trig"], found["folded"]) == ("ok", "broken", "broken")
+    by_name = states(installation.engines())
+    assert (by_name["statevector"], by_name["trig"], by_name["folded"]) == ("ok", "broken", "broken")
 
 
 def test_a_cache_that_cannot_be_written_to_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HQCNN_CACHE", str(tmp_path / "file" / "cache"))
-    found = {finding.name: finding for finding in doctor.folders()}
-    assert found["cache"].state == "broken"
-    assert "paths.cache_dir=" in found["cache"].what
-    assert found["conf"].state == "ok"
+    by_name = {finding.name: finding for finding in installation.folders()}
+    assert by_name["cache"].state == "broken"
+    assert "paths.cache_dir=" in by_name["cache"].what
+    assert by_name["conf"].state == "ok"
 
 
 def test_a_part_that_cannot_be_looked_over_is_broken(
@@ -105,7 +106,7 @@ def test_a_part_that_cannot_be_looked_over_is_broken(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     for part in ("packages", "folders", "extras"):
-        monkeypatch.setattr(doctor, part, lambda: iter(()))
+        monkeypatch.setattr(installation, part, lambda: iter(()))
     with pytest.raises(SystemExit) as error:
         doctor.main([])
     assert error.value.code == 1

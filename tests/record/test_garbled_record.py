@@ -18,9 +18,9 @@ from hqcnn_lab.analysis import load_runs, offline
 from hqcnn_lab.analysis.metrics import read_metrics
 from hqcnn_lab.analysis.predictions import read_correct, read_groups
 from hqcnn_lab.models.trained import UnusableRun, load_run
-from hqcnn_lab.report import write_report
 from hqcnn_lab.reporting import pictures
 from hqcnn_lab.reporting.contents import make_contents
+from hqcnn_lab.reporting.write import write_report
 from hqcnn_lab.run import resume
 from hqcnn_lab.run.find_run import newest_run
 from hqcnn_lab.sweep import multirun, study

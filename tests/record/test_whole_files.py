@@ -15,7 +15,7 @@ from hqcnn_lab import study
 from hqcnn_lab.record.run_record import RunRecord
 from hqcnn_lab.record.state import LOCK, sweep_up
 from hqcnn_lab.record.whole_file import whole_file, whole_folder
-from hqcnn_lab.report import write_report
+from hqcnn_lab.reporting.write import write_report
 from hqcnn_lab.sweep import multirun
 
 

@@ -1,9 +1,12 @@
 """What QNG and SPSA share: the circuits are stepped by a rule of their own, everything else by AdamW."""
 
+# pyright: reportUnknownMemberType=false
+# (torch.compiler.disable is not annotated)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -44,7 +47,7 @@ class CircuitOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         if torch.compiler.is_compiling():  # not as a decorator: that imports the compiler, for a second
-            return torch.compiler.disable(self._step)(closure)
+            return cast("Callable[..., Any]", torch.compiler.disable(self._step))(closure)
         return self._step(closure)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:

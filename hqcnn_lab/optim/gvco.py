@@ -1,9 +1,12 @@
 """The Gradient Variance-Controlled Optimizer, as torch users hold it; the rule itself is in `gvco_rule`."""
 
+# pyright: reportUnknownMemberType=false
+# (torch.compiler.disable is not annotated)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -155,7 +158,7 @@ class GVCO(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         if torch.compiler.is_compiling():  # not as a decorator: that imports the compiler, for a second
-            return torch.compiler.disable(self._step)(closure)
+            return cast("Callable[..., Any]", torch.compiler.disable(self._step))(closure)
         return self._step(closure)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:

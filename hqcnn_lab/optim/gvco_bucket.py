@@ -72,10 +72,11 @@ class Bucket:
 
     def step(self, group: Hyper) -> None:
         """Change the parameters and their state in place."""
-        begun, n_small = [], len(self.small)
-        grads = [p.grad for p in self.params]
+        begun: list[rule.Begun] = []
+        n_small = len(self.small)
+        grads = [p.grad for p in self.params if p.grad is not None]
         if group["maximize"]:
-            grads = foreach_neg(grads)
+            grads = list(foreach_neg(grads))
         if self.fused is not None:
             self.fused(grads, group)
             return
@@ -116,6 +117,6 @@ def _laid_end_to_end(states: list[dict[str, Tensor]], name: str) -> Tensor:
 
 def _hold(states: list[dict[str, Tensor]], name: str, memory: Tensor) -> None:
     """Let each state's value be the view of its part of `memory`."""
-    parts = memory.split([state[name].numel() for state in states])
+    parts = torch.split(memory, [state[name].numel() for state in states])
     for state, part in zip(states, parts, strict=True):
         state[name] = part.view(state[name].shape)

@@ -3,6 +3,9 @@
 Written out in operations of torch it takes dozens of launches, and on a network of usual size those are all it costs.
 """
 
+# pyright: basic, reportMissingImports=false, reportIndexIssue=false
+# (Triton is not installed everywhere, and its decorator has no annotations)
+
 from __future__ import annotations
 
 import functools
@@ -42,14 +45,15 @@ class FusedStep:
         self.sizes = mean.new_tensor([p.numel() for p in params])
         self.sums, self.controls = mean.new_empty(3, len(blocks)), mean.new_empty(6, len(params))
         self.lr = mean.new_empty(())
-        self.hyper, self.known = mean.new_empty(len(_HYPER) + 1), ()
+        self.hyper, self.settings = mean.new_empty(len(_HYPER) + 1), ()
         self.places, self.where = torch.empty(0), []
 
     def __call__(self, grads: Tensors, hyper: Hyper) -> None:
         """Change parameters and state in place."""
-        if (known := tuple(hyper[name] for name in _HYPER)) != self.known:
-            numbers = [math.inf if number is None else number for number in known]
-            self.hyper, self.known = self.hyper.new_tensor([*numbers, torch.finfo(self.hyper.dtype).tiny]), known
+        if (settings := tuple(hyper[name] for name in _HYPER)) != self.settings:
+            numbers = [math.inf if number is None else number for number in settings]
+            self.settings, tiny = settings, torch.finfo(self.hyper.dtype).tiny
+            self.hyper = self.hyper.new_tensor([*numbers, tiny])
         if (where := [p.data_ptr() for p in self.params]) != self.where:
             self.places, self.where = torch.tensor(where, device=self.mean.device), where
         self.lr.copy_(hyper["lr"]) if isinstance(hyper["lr"], Tensor) else self.lr.fill_(hyper["lr"])
@@ -150,14 +154,14 @@ def _control(
     noise = noise + variance_rate * (power * guard * guard - noise)
     signal = sigma * signal + (1 - sigma) * overlap
 
-    found = tl.maximum(signal, 0.0)
+    positive = tl.maximum(signal, 0.0)
     left_in_mean = noise * (1 - momentum) / (1 + momentum)
     agreement = signal / tl.maximum(tl.abs(signal) + left_in_mean, tiny)
     slow = slow * tl.exp(pace / tl.sqrt(steps + 1) * agreement)
     slow = tl.minimum(tl.maximum(slow, LEAST), MOST)
     fast = tl.where(agreement > 0, tl.exp(p * tl.log(tl.maximum(agreement, tiny))), tl.where(p == 0, 1.0, 0.0))
     lr_scale = slow * tl.minimum(tl.maximum(fast, gamma_min), 1.0)
-    momentum = 1 - tl.sqrt(found / tl.maximum(noise, tiny))
+    momentum = 1 - tl.sqrt(positive / tl.maximum(noise, tiny))
     momentum = tl.minimum(tl.maximum(momentum, momentum_min), momentum_max)
 
     rate = tl.load(lr)

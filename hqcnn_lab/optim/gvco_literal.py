@@ -60,11 +60,11 @@ class GVCOLiteral(torch.optim.Optimizer):
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._step(parameter, group)
+                    self._step(parameter, parameter.grad, group)
         return loss
 
-    def _step(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        grad, state, rho = parameter.grad, self.state[parameter], group["rho"]
+    def _step(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        state, rho = self.state[parameter], group["rho"]
         if grad.layout != torch.strided:
             raise RuntimeError("GVCOLiteral: sparse gradients are not supported; use sparse=False in the layer")
         if not state:

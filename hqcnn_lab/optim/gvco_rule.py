@@ -1,10 +1,13 @@
 """One GVCO step as functions of tensors: norms, the controls that follow from them, then the update."""
 
+# pyright: reportUnknownMemberType=false
+# (torch.linalg and torch.from_numpy are not annotated)
+
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -102,7 +105,8 @@ def begin_alone(
     `scratch` has a tensor like each parameter, all in the same memory: taken anew, it would cost more than what is
     computed in it.
     """
-    norm, norms = torch.linalg.vector_norm, []
+    norm = cast("Callable[[Tensor], Tensor]", torch.linalg.vector_norm)
+    norms: Tensors = []
     for grad, mean, innovation in zip(grads, means, scratch, strict=True):
         norms += [norm(grad), norm(mean), norm(torch.sub(grad, mean, out=innovation))]
     floor = _floor(hyper)
@@ -218,12 +222,12 @@ def control(xp: Any, table: Array, norms: Array, sizes: Array, lr: float | Tenso
     signal = sigma * signal + (1 - sigma) * overlap  # not corrected: none until there is evidence
 
     tiny = xp.finfo(table.dtype).tiny
-    found = signal.clip(0.0, None)
+    positive = signal.clip(0.0, None)
     left_in_mean = noise * (1 - momentum) / (1 + momentum)
     agreement = signal / (xp.abs(signal) + left_in_mean).clip(tiny, None)  # −1: oscillation … 1: all the same way
     slow = (slow * xp.exp(hyper["pace"] / xp.sqrt(steps + 1) * agreement)).clip(*SLOW)
     lr_scale = slow * (agreement.clip(0.0, None) ** hyper["power"]).clip(hyper["gamma_min"], 1.0)
-    momentum = (1 - xp.sqrt(found / noise.clip(tiny, None))).clip(hyper["momentum_min"], hyper["momentum_max"])
+    momentum = (1 - xp.sqrt(positive / noise.clip(tiny, None))).clip(hyper["momentum_min"], hyper["momentum_max"])
 
     new = [steps + 1, mean_weight, variance_weight, noise, signal, momentum, slow, lr_scale]
     table[:] = xp.where(finite, xp.stack(new), table)

@@ -1,13 +1,13 @@
 """What the arguments of an optimizer or a schedule may be. Free of torch, for a quick check of a configuration."""
 
-from hqcnn_lab.limit import POSITIVE, PROBABILITY, Limit, Limits, at_least, between, each, is_finite, one_of, whole
+from hqcnn_lab.limit import POSITIVE, PROBABILITY, Limit, Limits, at_least, between, each, one_of, whole
 
 GRANULARITIES = ("tensor", "element", "group")
 MIN_EPS = 1e-18  # float32 can still square it
 
 _RATE = at_least(0)  # 0 holds a group where it is
 _DECAY = between(0, 1)  # of a running average
-_BETAS = each(_DECAY, "two numbers, each at least 0 and below 1", length=2)
+_BETAS = each(_DECAY, "two numbers, each at least 0 and below 1", range(2, 3))
 
 # Of every optimizer, torch's and pytorch_optimizer's too, and of `parameter_groups`.
 ANY: Limits = {
@@ -31,7 +31,7 @@ GVCO: Limits = {
     "tau": POSITIVE.or_left_out(),
     "q": Limit(lambda x: 0 <= x <= 2, "between 0 and 2"),
     "floor": at_least(0),
-    "eps": Limit(lambda x: x >= MIN_EPS and is_finite(x), f"finite and at least {MIN_EPS:g}"),
+    "eps": at_least(MIN_EPS),
     "granularity": one_of(GRANULARITIES),
     "weight_decay": at_least(0),
 }

@@ -1,8 +1,18 @@
 """Small problems with noisy gradients, to try an optimizer on in seconds: many copies at once, the answer known."""
 
+# pyright: reportUnknownMemberType=false
+# (torch.linalg and torch.random are not annotated)
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
+
+if TYPE_CHECKING:
+    from hqcnn_lab.quantum import QuantumConv2d
 
 _FLOAT = torch.float64
 
@@ -75,7 +85,7 @@ class LogisticRegression:
         for _ in range(50):
             p = torch.sigmoid(self.points @ best)
             hessian = self.points.T @ (self.points * (p * (1 - p))[:, None])
-            best = best - torch.linalg.solve(hessian, self.points.T @ (p - self.labels))
+            best = best - cast(Tensor, torch.linalg.solve(hessian, self.points.T @ (p - self.labels)))
         self.least = self._loss(best[None])
 
     def start(self, copies: int, generator: torch.Generator) -> Tensor:
@@ -129,8 +139,15 @@ class CircuitEnergy:
             energy = energy - values.view(len(theta), -1).sum(1)
         return energy
 
-    def _layer(self, copies: int, readout: str, shots: int | None) -> torch.nn.Module:
+    def _layer(self, copies: int, readout: str, shots: int | None) -> QuantumConv2d:
         from hqcnn_lab.quantum import QuantumConv2d  # late: the other problems need no simulator
 
-        options = {"n_layers": self.n_layers, "ansatz": "real_amplitudes", "readout": readout, "shots": shots}
-        return QuantumConv2d(3 * copies, 1, 1, groups=copies, shot_gradient="parameter_shift", **options)
+        return QuantumConv2d(
+            *(3 * copies, 1, 1),
+            groups=copies,
+            n_layers=self.n_layers,
+            ansatz="real_amplitudes",
+            readout=readout,
+            shots=shots,
+            shot_gradient="parameter_shift",
+        )

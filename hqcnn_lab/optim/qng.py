@@ -1,9 +1,12 @@
 """Quantum natural gradient for the circuits, AdamW for the rest."""
 
+# pyright: reportUnknownMemberType=false
+# (torch.linalg is not annotated)
+
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,6 +16,9 @@ from hqcnn_lab.limit import check_limits
 from hqcnn_lab.optim import limits
 from hqcnn_lab.optim.circuit_optimizer import CircuitOptimizer
 from hqcnn_lab.torch_private import has_forward_pre_hook
+
+if TYPE_CHECKING:
+    from hqcnn_lab.quantum.module import CircuitModule
 
 # What each watched circuit was given last. Not in an optimizer or a circuit: no copy or file of them holds images.
 _inputs: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
@@ -68,7 +74,7 @@ class QNG(CircuitOptimizer):
     ) -> None:
         given = {"lr": lr, "damping": damping, "betas": betas, "weight_decay": weight_decay}
         check_limits(limits.QNG, given, "QNG: ")
-        self._circuits: dict[Tensor, nn.Module] = {}
+        self._circuits: dict[Tensor, CircuitModule] = {}
         super().__init__(params, lr, weight_decay, betas, damping=damping)
 
     def watch(self, module: nn.Module) -> None:
@@ -86,7 +92,7 @@ class QNG(CircuitOptimizer):
         return super().__getstate__() | {"_circuits": self._circuits}
 
     def _directions(self) -> dict[Tensor, Tensor]:
-        directions = {}
+        directions: dict[Tensor, Tensor] = {}
         for group in self._groups("quantum"):
             for parameter in group["params"]:
                 if parameter.grad is not None:
@@ -111,4 +117,5 @@ def _natural(gradient: Tensor, metric: Tensor, damping: float) -> Tensor:
     """(F + λI)⁻¹ g, block by block: gradient of the weights' shape, metric [C, rows, P, P]."""
     identity = torch.eye(metric.shape[-1], dtype=metric.dtype, device=metric.device)
     columns = gradient.to(metric.dtype).reshape(*metric.shape[:3], 1)
-    return torch.linalg.solve(metric + damping * identity, columns).reshape(gradient.shape).to(gradient.dtype)
+    direction = cast(Tensor, torch.linalg.solve(metric + damping * identity, columns))
+    return direction.reshape(gradient.shape).to(gradient.dtype)

@@ -1,5 +1,8 @@
 """Simultaneous perturbation for the circuits, AdamW for the rest."""
 
+# pyright: reportUnknownMemberType=false
+# (torch.random is not annotated)
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
@@ -116,13 +119,14 @@ def _slope(losses: Sequence[Callable[[], Tensor]], weights: list[Tensor], signs:
     """The losses' mean central difference along the signs; the weights are as before afterwards, to the bit."""
     before = [weight.clone() for weight in weights]
     devices = sorted({weight.device.index for weight in weights if weight.is_cuda})
-    values = []
+    values: list[Tensor] = []
     try:
         for side in (size, -size):
             for weight, start, sign in zip(weights, before, signs, strict=True):
                 weight.copy_(start + side * sign)
             with torch.random.fork_rng(devices):
-                values.append(sum(loss() for loss in losses) / len(losses))
+                first, *others = (loss() for loss in losses)
+                values.append(sum(others, first) / len(losses))
     finally:
         for weight, start in zip(weights, before, strict=True):
             weight.copy_(start)

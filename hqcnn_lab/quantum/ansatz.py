@@ -62,7 +62,7 @@ def strongly_entangling(n_wires: int, n_layers: int, seed: int) -> Layers:
 
     PennyLane's StronglyEntanglingLayers with its default ranges (Schuld et al. 2020). Weights [n_layers, n_wires, 3].
     """
-    layers = []
+    layers: Layers = []
     for row in range(n_layers):
         turns = (_turns(name, n_wires, row, slot, 3) for slot, name in enumerate(("rz", "ry", "rz")))
         layers.append(sum(turns, ()) + _ring(n_wires, 1 + row % max(n_wires - 1, 1)))
@@ -97,7 +97,7 @@ def u3_cu3(n_wires: int, n_layers: int, seed: int) -> Layers:
 
     Weights [n_layers, n_wires, 6]: the three of the wire's U3, then the three of the controlled one it controls.
     """
-    layers = []
+    layers: Layers = []
     for row in range(n_layers):
         first = [(row * n_wires + i) * 6 for i in range(n_wires)]
         turns = tuple(Gate("u3", (i,), weights=(w, w + 1, w + 2)) for i, w in enumerate(first))
@@ -115,7 +115,7 @@ def random(n_wires: int, n_layers: int, seed: int) -> Layers:
     import numpy as np
 
     generator = np.random.default_rng(seed)
-    layers = []
+    layers: Layers = []
     for row in range(n_layers):
         gates: list[Gate] = []
         n_turns = 0
@@ -147,7 +147,8 @@ def pooling(n_wires: int, n_layers: int, seed: int) -> Layers:
     (Cong, Choi, Lukin 2019; pooling of Hur, Kim, Park 2022). A wire without a partner stays. All pairs of a layer share
     its weights: [n_layers, 6].
     """
-    layers, left = [], list(range(n_wires))
+    left = list(range(n_wires))
+    layers: Layers = []
     for row in range(n_layers):
         w = 6 * row
         gates: list[Gate] = []
@@ -169,7 +170,8 @@ def qcnn(n_wires: int, n_layers: int, seed: int) -> Layers:
     pooled. Cong, Choi, Lukin 2019, with the blocks of Hur, Kim, Park 2022: on 8 wires and 3 layers their 51 weights.
     All pairs of a layer share its weights: [n_layers, 17].
     """
-    layers, left = [], list(range(n_wires))
+    left = list(range(n_wires))
+    layers: Layers = []
     for row in range(n_layers):
         w = 17 * row
         gates: list[Gate] = []

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -47,7 +48,7 @@ class QuantumConv2d(CircuitModule):
         encoder: str = "angle_y",
         readout: str = "z",
         engine: str = "auto",
-        noise: Noise | Mapping | None = None,
+        noise: Noise | Mapping[str, Any] | None = None,
         shots: int | None = None,
         shot_gradient: str = "straight_through",
         seed: int = 0,
@@ -138,7 +139,7 @@ class QuantumPool2d(QuantumConv2d):
         kernel_size: int = 2,
         encoder: str = "angle_y",
         engine: str = "auto",
-        noise: Noise | Mapping | None = None,
+        noise: Noise | Mapping[str, Any] | None = None,
         shots: int | None = None,
         shot_gradient: str = "straight_through",
     ):

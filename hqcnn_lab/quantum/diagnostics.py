@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -85,7 +85,7 @@ def _gradient_spread(
     weights = _uniform_angles((n_samples, math.prod(circuit.weight_shape)), generator)
     inputs = _uniform_angles((n_samples, n_wires, 1), generator)
     observable = _observable(circuit, cost)
-    gradients = []
+    gradients: list[Tensor] = []
     for some in _turns(n_samples, len(circuit.gates) * 2**n_wires):
         free = weights[some].requires_grad_()
         probabilities = states(inputs[some], free, circuit)[..., 0].abs().square()
@@ -138,7 +138,8 @@ def plot_gradient_variance(rows: Sequence[GradientSpread]) -> "Figure":
         for depth, shade in zip(depths, np.linspace(0.85, 0.0, len(depths)), strict=True):
             line = [row for row in rows if (row.ansatz, row.cost, row.n_layers) == (ansatz, cost, depth)]
             line.sort(key=lambda row: row.n_wires)
-            n, colour = [row.n_wires for row in line], colormaps["viridis"](shade)
+            n = [row.n_wires for row in line]
+            colour = cast("tuple[float, ...]", colormaps["viridis"](shade))
             name = f"{depth} layer{'s' if depth > 1 else ''}"
             panel.plot(n, [_positive(row.mean) for row in line], "o-", color=colour, ms=4, label=name)
             panel.plot(n, [_positive(row.middle) for row in line], ".:", color=colour, lw=1, ms=3)
@@ -171,7 +172,7 @@ def expressibility(
     expressive than they are. Not a promise of accuracy: expressive circuits have the flattest gradients.
     """
     circuit, weights = _random_weights(ansatz, n_wires, n_layers, 2 * n_pairs, seed)
-    fidelities = []
+    fidelities: list[Tensor] = []
     for some in _turns(n_pairs, 2 * 2**n_wires):
         first, second = (_states_from_zero(half[some], circuit) for half in weights.chunk(2))
         fidelities.append((first.conj() * second).sum(1).abs().square())
@@ -215,11 +216,11 @@ def meyer_wallach(amplitudes: Tensor) -> Tensor:
     """Q = 2(1 − mean over wires of Tr ρᵢ²) of pure states, [C, 2ⁿ] → [C] (Brennen 2003; Meyer, Wallach 2002)."""
     n_wires = amplitudes.shape[1].bit_length() - 1
     probabilities = torch.view_as_real(amplitudes).square().sum(-1)
-    purities = []
+    purities: list[Tensor] = []
     for wire in range(n_wires):
-        zero, one = amplitudes.unflatten(1, (2**wire, 2, -1)).unbind(2)
+        zero, one = torch.unflatten(amplitudes, 1, (2**wire, 2, -1)).unbind(2)
         coherence = torch.einsum("cab,cab->c", zero.conj(), one)
-        p_zero, p_one = probabilities.unflatten(1, (2**wire, 2, -1)).sum((1, 3)).unbind(1)
+        p_zero, p_one = torch.unflatten(probabilities, 1, (2**wire, 2, -1)).sum((1, 3)).unbind(1)
         purities.append(p_zero.square() + p_one.square() + 2 * coherence.abs().square())
     return (2 * (1 - torch.stack(purities).mean(0))).clamp(0, 1)  # but for rounding it is
 

@@ -1,5 +1,8 @@
 """Drawings of a circuit, as text and as a matplotlib figure: pure functions of the circuit. Torch-free."""
 
+# pyright: reportUnknownMemberType=false
+# (matplotlib leaves `**kwargs` without annotations)
+
 from collections.abc import Callable, Sequence
 from itertools import accumulate, groupby
 from math import ceil
@@ -41,9 +44,9 @@ def draw_text(circuit: Circuit, weights: Any = None, width: int = 120) -> str:
     margin = len(str(circuit.n_wires - 1)) + 2
     ends = len("···─") + len("─┤probs")
     rows = _fold([len(text[0]) + 1 for text in texts], width - margin - ends)
-    blocks = []
+    blocks: list[str] = []
     for indices in rows:
-        lines = []
+        lines: list[str] = []
         for wire in range(circuit.n_wires):
             alive = last[wire] >= indices[0]
             line = f"{wire}: ".rjust(margin) + ("" if indices[0] == 0 else "···" if alive else "   ")
@@ -146,13 +149,12 @@ def _angle_writer(circuit: Circuit, weights: Any) -> Angles:
         if values is not None:
             texts = [f"{values[i]:.2f}" for i in gate.weights]
         else:
-            *rows, slots = (
-                zip(*(np.unravel_index(i, shape) for i in gate.weights), strict=True) if gate.weights else [()]
-            )
-            alike = len(slots) > 1 and all(len(set(row)) == 1 for row in rows)
-            if alike and list(slots) == list(range(slots[0], slots[-1] + 1)):
-                return f"θ[{','.join(str(row[0]) for row in rows)},{slots[0]}:{slots[-1] + 1}]"
-            texts = [f"θ[{','.join(map(str, index))}]" for index in zip(*rows, slots, strict=True)]
+            indices = [tuple(int(i) for i in np.unravel_index(weight, shape)) for weight in gate.weights]
+            slots = [index[-1] for index in indices]
+            alike = len(slots) > 1 and len({index[:-1] for index in indices}) == 1
+            if alike and slots == list(range(slots[0], slots[-1] + 1)):
+                return f"θ[{','.join(map(str, indices[0][:-1]))},{slots[0]}:{slots[-1] + 1}]"
+            texts = [f"θ[{','.join(map(str, index))}]" for index in indices]
         return ",".join([f"x{i}" for i in gate.inputs] + texts)
 
     return angles
@@ -174,7 +176,7 @@ def _kind(gate: Gate) -> str:
 def _text_column(column: Column, index: int, last: list[int], n_wires: int, angles: Angles) -> list[str]:
     """One column's text on every wire, all of one length."""
     joins = any(len(gate.wires) > 1 for gate in column.values())
-    cells = []
+    cells: list[str] = []
     for wire in range(n_wires):
         gate = column.get(wire)
         join = "─" if last[wire] >= index else " "
@@ -221,7 +223,7 @@ def _figure_row(
             axes.text(end + 0.1, y, text, ha="left", va="center", fontsize=9)
     for index in indices:
         x = left[index] + widths[index] / 2
-        for gate, wires in groupby(sorted(columns[index]), key=columns[index].get):
+        for gate, wires in groupby(sorted(columns[index]), key=columns[index].__getitem__):
             _figure_gate(axes, gate, list(wires), x, widths[index] - 0.16, top, angles)
 
 
@@ -230,7 +232,7 @@ def _figure_gate(
 ) -> None:
     from matplotlib.patches import Circle, Rectangle
 
-    style = {"facecolor": COLOURS[_kind(gate)], "edgecolor": "black", "lw": 0.8}
+    style: dict[str, Any] = {"facecolor": COLOURS[_kind(gate)], "edgecolor": "black", "lw": 0.8}
     ys = [top - wire for wire in wires]
     if gate.name == "state":
         axes.add_patch(Rectangle((x - width / 2, min(ys) - 0.35), width, max(ys) - min(ys) + 0.7, zorder=3, **style))

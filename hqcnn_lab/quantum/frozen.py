@@ -39,6 +39,8 @@ class FrozenCircuit(nn.Module):
     wires than a matrix is made for.
     """
 
+    signs: Tensor
+
     def __init__(self, layer: CircuitModule):
         super().__init__()
         if layer.shots is not None or not (layer.noise is None or layer.noise.is_zero):
@@ -78,7 +80,8 @@ def _between_encodings(plan: Plan, weights: Tensor) -> tuple[list[Tensor], list[
     first, parts = make_matrices(plan, weights)
     dtype = weights.dtype if plan.real else weights.dtype.to_complex()
     one = torch.eye(2**plan.n_wires, dtype=dtype, device=weights.device).expand(len(weights), -1, -1)
-    matrices, turns = [one if first is None else kron(first).to(dtype)], []
+    matrices = [one if first is None else kron(first).to(dtype)]
+    turns: list[DataTurns] = []
     for step, of_step in zip(plan.steps, parts, strict=True):
         if isinstance(step, DataTurns):
             turns.append(step)

@@ -1,6 +1,7 @@
 """A dense quantum layer: one circuit, shared by the batch."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -49,7 +50,7 @@ class QuantumLayer(CircuitModule):
         encoder: str = "angle_y",
         readout: str = "z",
         engine: str = "auto",
-        noise: Noise | Mapping | None = None,
+        noise: Noise | Mapping[str, Any] | None = None,
         shots: int | None = None,
         shot_gradient: str = "straight_through",
         seed: int = 0,

@@ -52,8 +52,10 @@ def bytes_per_sample(n_wires: int, n_layers: int, engine: str = "auto", noise: "
     Trajectories keep theirs side by side. Forward density evolution, which keeps more, is not estimated.
     """
     states = {"torchquantum": 3 * n_wires * n_layers, "folded": 3}.get(engine, 2)
-    noisy = noise is not None and not noise.is_readout_only and noise.choose_method(n_wires) == "trajectories"
-    return states * 8 * 2**n_wires * (noise.n_trajectories if noisy else 1)
+    copies = 1
+    if noise is not None and not noise.is_readout_only and noise.choose_method(n_wires) == "trajectories":
+        copies = noise.n_trajectories
+    return states * 8 * 2**n_wires * copies
 
 
 def check_circuit(

@@ -1,5 +1,8 @@
 """The Fubini-Study metric of a circuit: how far its state moves when its weights do."""
 
+# pyright: reportUnknownMemberType=false
+# (torch.autograd.forward_ad is not annotated)
+
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
@@ -32,10 +35,12 @@ def fubini_study(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
     metric = weights.new_zeros(n_circuits, n_rows, size, size)
     if batch == 0:
         return metric
-    for chunk in angles.split(max(CHUNK // (n_circuits * n_weights * 2**circuit.n_wires), 1), 2):
+    for chunk in torch.split(angles, max(CHUNK // (n_circuits * n_weights * 2**circuit.n_wires), 1), 2):
         state, slopes = _slopes(chunk, weights.detach(), circuit)
-        slopes = slopes.flatten(2).unflatten(1, (n_rows, size))  # [C, rows, P, 2ⁿ · B]
-        overlaps = (slopes.unflatten(3, state.shape[1:]) * state.conj()[:, None, None]).sum(3)  # ⟨ψ|∂ψ⟩ [C, rows, P, B]
+        slopes = torch.unflatten(slopes.flatten(2), 1, (n_rows, size))  # [C, rows, P, 2ⁿ · B]
+        overlaps = (torch.unflatten(slopes, 3, state.shape[1:]) * state.conj()[:, None, None]).sum(
+            3
+        )  # ⟨ψ|∂ψ⟩ [C, rows, P, B]
         metric += _gram(slopes) - _gram(overlaps)
     return metric / batch
 
@@ -67,7 +72,8 @@ def _slopes(angles: Tensor, weights: Tensor, circuit: Circuit) -> tuple[Tensor, 
     with torch.no_grad(), forward_ad.dual_level():
         moving = forward_ad.make_dual(weights.repeat_interleave(n_weights, 0), directions)
         state, slopes = forward_ad.unpack_dual(states(angles.repeat_interleave(n_weights, 0), moving, circuit))
-    return state[::n_weights], slopes.unflatten(0, (n_circuits, n_weights))
+    assert slopes is not None  # the weights move
+    return state[::n_weights], torch.unflatten(slopes, 0, (n_circuits, n_weights))
 
 
 def _gram(vectors: Tensor) -> Tensor:

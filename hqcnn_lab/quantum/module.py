@@ -1,9 +1,13 @@
 """What the quantum layers share: the weights, the checks, the precision, the engine, noise and shots."""
 
+# pyright: reportUnknownMemberType=false
+# (torch.compiler.disable is not annotated)
+
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +64,7 @@ class CircuitModule(nn.Module):
         encoder: str,
         readout: str,
         engine: str,
-        noise: Noise | Mapping | None,
+        noise: Noise | Mapping[str, Any] | None,
         shots: int | None,
         shot_gradient: str,
         seed: int,
@@ -87,16 +91,20 @@ class CircuitModule(nn.Module):
         if ANSATZES[self.ansatz].trainable:
             nn.init.normal_(self.weights, std=INITIAL_STD)
         else:
-            drawn = torch.rand(self.weights.shape, generator=torch.Generator().manual_seed(self.seed))
+            turns = torch.rand(self.weights.shape, generator=torch.Generator().manual_seed(self.seed))
             with torch.no_grad():
-                self.weights.copy_(2 * math.pi * drawn)
+                self.weights.copy_(2 * math.pi * turns)
+
+    def fold(self, angles: Tensor) -> Tensor:
+        """The input of `forward` as the circuits take it, [C, inputs, B]: each layer says how."""
+        raise NotImplementedError
 
     def expectations(self, angles: Tensor) -> Tensor:
         """[C, inputs, B] → [C, outputs, B], float64 if angles or weights are, else float32, whatever autocast says."""
         if torch.compiler.is_compiling():
             # A network around it compiles; the engines reuse memory, which a compiler cannot trace. Not as a decorator:
             # that imports the compiler, for a second, for those who never compile.
-            return torch.compiler.disable(self._expectations)(angles)
+            return cast("Callable[[Tensor], Tensor]", torch.compiler.disable(self._expectations))(angles)
         return self._expectations(angles)
 
     def _expectations(self, angles: Tensor) -> Tensor:
@@ -138,8 +146,9 @@ class CircuitModule(nn.Module):
             uniform = random.Random(int(torch.randint(2**62, ()))).random  # so that torch's seed decides
         except RuntimeError as error:
             raise RuntimeError("noise.method='trajectories' does not go with vmap: use 'density'") from error
-        drawn = [trajectory(circuit, self.noise, uniform) for _ in range(self.noise.n_trajectories)]
-        mean = sum(self._run_exactly(angles, weights, one) for one in drawn) / len(drawn)
+        copies = [trajectory(circuit, self.noise, uniform) for _ in range(self.noise.n_trajectories)]
+        first, *others = (self._run_exactly(angles, weights, one) for one in copies)
+        mean = sum(others, first) / len(copies)
         return density.with_readout_error(mean, circuit, self.noise)
 
     def _run_exactly(self, angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
@@ -179,7 +188,7 @@ class CircuitModule(nn.Module):
 
 def normalized(amplitudes: Tensor) -> Tensor:
     """Unit vectors along dimension 1; a zero vector, which is no state, becomes |0…0⟩ and gets no gradient."""
-    norm = amplitudes.norm(dim=1, keepdim=True)
+    norm = cast(Tensor, amplitudes.norm(dim=1, keepdim=True))
     zero = norm == 0
     ground = torch.zeros_like(amplitudes[:1, :, :1])
     ground[:, 0] = 1

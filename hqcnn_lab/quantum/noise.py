@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from math import sqrt
+from typing import Any, cast
 
 from hqcnn_lab.limit import PROBABILITY, Limits, check_limits, one_of, whole
 from hqcnn_lab.quantum.circuit import Circuit
@@ -96,15 +97,16 @@ class Noise:
             )
 
 
-def as_noise(noise: Noise | Mapping | None) -> Noise | None:
+def as_noise(noise: object) -> Noise | None:
     """A mapping's values as `Noise`; a one-line ValueError for anything else."""
     if noise is None or isinstance(noise, Noise):
         return noise
-    known = [field.name for field in fields(Noise)]
-    unknown = [name for name in noise if name not in known] if isinstance(noise, Mapping) else [type(noise).__name__]
-    if unknown:
-        raise ValueError(f"noise takes {', '.join(known)}; got {unknown[0]}")
-    return Noise(**noise)
+    values = cast("Mapping[str, Any]", noise if isinstance(noise, Mapping) else {type(noise).__name__: None})
+    names = [field.name for field in fields(Noise)]
+    for name in values:
+        if name not in names:
+            raise ValueError(f"noise takes {', '.join(names)}; got {name}")
+    return Noise(**values)
 
 
 def trajectory(circuit: Circuit, noise: Noise, uniform: Callable[[], float]) -> Circuit:
@@ -120,7 +122,7 @@ def trajectory(circuit: Circuit, noise: Noise, uniform: Callable[[], float]) -> 
     Raises ValueError for amplitude damping. Source: Dalibard, Castin, Mølmer 1992; here every jump is a Pauli gate.
     """
     noise.refuse_damping()
-    gates = []
+    gates: list[Gate] = []
     for gate in circuit.encoding:
         errors = _errors(gate, noise, uniform)
         if gate.name == "h":
@@ -135,7 +137,7 @@ def trajectory(circuit: Circuit, noise: Noise, uniform: Callable[[], float]) -> 
 
 def _errors(gate: Gate, noise: Noise, uniform: Callable[[], float]) -> list[Gate]:
     """Draw the Pauli errors after a gate. Up to a phase a Pauli is whether it flips the bit and whether the phase."""
-    errors = []
+    errors: list[Gate] = []
     for wire in gate.wires:
         draw, third = uniform(), noise.depolarizing / 3
         bit = draw < 2 * third  # X in the first third, Y in the second, Z in the last

@@ -5,19 +5,27 @@ different wires are independent: right marginals, no joint correlations. Probabi
 measurement. Draws come from torch's default generator, afresh for every evaluation.
 """
 
+# pyright: reportUnknownMemberType=false
+# (autograd.Function.apply is not annotated)
+
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from hqcnn_lab.quantum.circuit import Circuit
+from hqcnn_lab.quantum.gate import Gate
 
 Run = Callable[[Tensor, Tensor, Circuit], Tensor]
 """An engine: angles [C, n_inputs, B], weights [C, W] and a circuit → [C, n_outputs, B]."""
+
+Terms = tuple[tuple[float, float], ...]
+"""Pairs of a shift and its coefficient."""
 
 # Σ coefficient · f(θ + shift) is the exact derivative of an expectation in a gate's angle. A Pauli rotation, and a
 # phase on |1⟩ or |11⟩, has one frequency, 1: two terms (Mitarai et al. 2018; Schuld et al. 2019). A controlled
@@ -55,30 +63,34 @@ def parameter_shift(run: Run, angles: Tensor, weights: Tensor, circuit: Circuit,
             "shot_gradient='parameter_shift' has no gradient for the inputs of encoder='amplitude': "
             "use 'straight_through', or inputs that need no gradient"
         )
-    return _ParameterShift.apply(run, angles, weights, circuit, shots)
+    return cast(Tensor, _ParameterShift.apply(run, angles, weights, circuit, shots))
 
 
 class _ParameterShift(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, run: Run, angles: Tensor, weights: Tensor, circuit: Circuit, shots: int) -> Tensor:
+    def forward(ctx: Any, run: Run, angles: Tensor, weights: Tensor, circuit: Circuit, shots: int) -> Tensor:
         ctx.run, ctx.circuit, ctx.shots = run, circuit, shots
         ctx.save_for_backward(angles, weights)
         return _draw(run(angles, weights, circuit), circuit, shots)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, upstream: Tensor):
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] once_differentiable is not annotated
+        ctx: Any, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        (upstream,) = grad_outputs
+        run: Run = ctx.run
         angles, weights = ctx.saved_tensors
         circuit, weight_of, input_of = separate(ctx.circuit)
         rows, columns = angles[:, list(input_of)], weights[:, list(weight_of)]
 
-        def derivative(of: Tensor, place: int, terms) -> Tensor:
+        def derivative(of: Tensor, place: int, terms: Terms) -> Tensor:
             """Σ over outputs of upstream · ∂f/∂(row `place` of `of`, one of the two above), [C, B]."""
             total = torch.zeros_like(upstream)
             for shift, coefficient in terms:
                 moved = of.clone()
                 moved[:, place] += shift
-                values = ctx.run(*((moved, columns) if of is rows else (rows, moved)), circuit)
+                values = run(*((moved, columns) if of is rows else (rows, moved)), circuit)
                 total += coefficient * _draw(values, circuit, ctx.shots)
             return (total * upstream).sum(1)
 
@@ -105,7 +117,7 @@ def separate(circuit: Circuit) -> tuple[Circuit, tuple[int, ...], tuple[int, ...
     """
     weight_of: list[int] = []
     input_of = list(range(circuit.n_inputs))
-    gates = []
+    gates: list[Gate] = []
     for gate in circuit.gates:
         weights = tuple(range(len(weight_of), len(weight_of) + len(gate.weights)))
         inputs = tuple(range(len(input_of), len(input_of) + len(gate.inputs)))
@@ -125,7 +137,7 @@ def _draw(values: Tensor, circuit: Circuit, shots: int) -> Tensor:
         return (1 - 2 * ones / shots).to(values.dtype)
     exact = exact.clamp(min=0)
     for bit in range(len(circuit.measured)):  # a multinomial draw: the first bit, the second given the first, …
-        zero, one = exact.unflatten(1, (2**bit, 2, -1)).sum(3).unbind(2)
+        zero, one = torch.unflatten(exact, 1, (2**bit, 2, -1)).sum(3).unbind(2)
         share = one / (zero + one).clamp(min=torch.finfo(torch.float64).tiny)
         ones = torch.binomial(counts, share)
         counts = torch.stack([counts - ones, ones], 2).flatten(1, 2)

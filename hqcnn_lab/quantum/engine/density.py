@@ -10,11 +10,15 @@ arrives is a polynomial for `trig.contract`: a GEMM. Forwards: the vectors of th
 or encodes amplitudes, where there are more observables than samples, or where torch transforms the operations.
 """
 
+# pyright: reportUnknownMemberType=false
+# (torch.tensordot is not annotated)
+
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType] not annotated
 
 from hqcnn_lab.quantum.circuit import Circuit, encoding
 from hqcnn_lab.quantum.engine import trig
@@ -58,9 +62,9 @@ def density_matrix(angles: Tensor, weights: Tensor, circuit: Circuit, noise: Noi
     n_wires = circuit.n_wires
     columns = _forwards(angles, _steps(weights, circuit, noise), circuit, noise)
     paulis = _paulis(columns.device, columns.dtype)
-    matrix = columns.to(paulis.dtype).unflatten(1, (4,) * n_wires)
+    matrix = torch.unflatten(columns.to(paulis.dtype), 1, (4,) * n_wires)
     for _ in range(n_wires):  # [C, wires left …, B, (row, column) of the wires done …]
-        matrix = torch.tensordot(matrix, paulis, dims=([1], [0]))
+        matrix = _sum_over(matrix, [1], paulis, [0])
     rows, columns_of = range(2, 2 + 2 * n_wires, 2), range(3, 3 + 2 * n_wires, 2)
     matrix = matrix.permute(0, 1, *rows, *columns_of)
     return matrix.flatten(2 + n_wires).flatten(2, 1 + n_wires) / 2**n_wires
@@ -83,7 +87,7 @@ def with_readout_error(values: Tensor, circuit: Circuit, noise: Noise) -> Tensor
 def _on_each_bit(matrix: list[list[float]], values: Tensor) -> Tensor:
     """The same 2 × 2 matrix on every bit of the index of [C, 2ᵐ, B]."""
     for bit in range(values.shape[1].bit_length() - 1):
-        split = values.unflatten(1, (2**bit, 2, -1))
+        split = torch.unflatten(values, 1, (2**bit, 2, -1))
         values = torch.einsum("ij,cajrb->cairb", values.new_tensor(matrix), split).flatten(1, 3)
     return values
 
@@ -96,11 +100,13 @@ def _backwards(weights: Tensor, steps: list[Step], circuit: Circuit, noise: Nois
     encoded = _encoded(circuit.encoder, noise, weights.device, weights.dtype)
 
     def to_features(columns: Tensor) -> Tensor:
-        columns = columns.expand(n_circuits, -1, -1).unflatten(1, (4,) * n_wires)
-        for wires, matrix in reversed(steps):
+        columns = torch.unflatten(columns.expand(n_circuits, -1, -1), 1, (4,) * n_wires)
+        for step in reversed(steps):
+            assert not isinstance(step, Gate)  # a circuit that encodes once has no data gates
+            wires, matrix = step
             columns = _apply(wires, matrix.mT, columns)
         for _ in range(n_wires):  # [C, wires left …, K, features of the wires done …]
-            columns = torch.tensordot(columns, encoded, dims=([1], [0]))
+            columns = _sum_over(columns, [1], encoded, [0])
         return columns.flatten(2).mT
 
     return _in_chunks(to_features, strings.unsqueeze(0), n_circuits * 4**n_wires).mT
@@ -119,7 +125,7 @@ def _forwards(angles: Tensor, steps: list[Step], circuit: Circuit, noise: Noise)
         columns = bloch[:, 0]
         for wire in range(1, n_wires):
             columns = (columns.unsqueeze(2) * bloch[:, wire].unsqueeze(1)).flatten(1, 2)
-    columns = columns.unflatten(1, (4,) * n_wires)
+    columns = torch.unflatten(columns, 1, (4,) * n_wires)
     spread = (slice(None), *[None] * (n_wires - 1))  # [C, B] beside the other wires
     for step in steps:
         if isinstance(step, Gate):
@@ -136,9 +142,9 @@ def _of_amplitudes(amplitudes: Tensor) -> Tensor:
     n_wires = amplitudes.shape[1].bit_length() - 1
     paulis = _paulis(amplitudes.device, amplitudes.dtype)
     squares = (amplitudes.unsqueeze(2) * amplitudes.unsqueeze(1)).to(paulis.dtype)
-    squares = squares.unflatten(2, (2,) * n_wires).unflatten(1, (2,) * n_wires)
+    squares = torch.unflatten(torch.unflatten(squares, 2, (2,) * n_wires), 1, (2,) * n_wires)
     for left in range(n_wires, 0, -1):  # [C, rows of the wires left …, columns …, B, Pauli of the wires done …]
-        squares = torch.tensordot(squares, paulis, dims=([1, 1 + left], [2, 1]))  # Σ ρ_ab P_ba
+        squares = _sum_over(squares, [1, 1 + left], paulis, [2, 1])  # Σ ρ_ab P_ba
     return squares.flatten(2).mT.real
 
 
@@ -150,12 +156,20 @@ def _apply(wires: tuple[int, ...], matrix: Tensor, columns: Tensor) -> Tensor:
     return product.reshape(moved.shape).movedim(front, places)
 
 
+def _sum_over(left: Tensor, of_left: list[int], right: Tensor, of_right: list[int]) -> Tensor:
+    """Multiply, and sum over these dimensions: those of `left` that remain come first, then those of `right`."""
+    # To torch's annotations `dims` is one number.
+    return cast(Tensor, torch.tensordot(left, right, dims=(of_left, of_right)))  # pyright: ignore[reportArgumentType]
+
+
 def _in_chunks(function: Callable[[Tensor], Tensor], columns: Tensor, size: int) -> Tensor:
     """`function` on the last dimension in parts, each column of which evolves `size` numbers."""
-    chunks = columns.split(max(CHUNK // size, 1), dim=-1)
+    chunks = torch.split(columns, max(CHUNK // size, 1), dim=-1)
     if len(chunks) == 1:
         return function(columns)
-    parts = [checkpoint(function, chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
+    parts: list[Tensor] = [
+        checkpoint(function, chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks
+    ]
     return torch.cat(parts, dim=-1)
 
 
@@ -168,7 +182,7 @@ def _steps(weights: Tensor, circuit: Circuit, noise: Noise) -> list[Step]:
     """The gates after the encoding and their noise, in time; one-wire gates are merged into their wire's next gate."""
     channel = weights.new_tensor(noise.transfer).expand(weights.shape[0], -1, -1)
     eye = torch.eye(4, dtype=weights.dtype, device=weights.device).expand_as(channel)
-    made = _matrices(weights, circuit, channel[0])
+    noisy = _matrices(weights, circuit, channel[0])
     pending: dict[int, Tensor] = {}
     steps: list[Step] = []
     for gate in circuit.gates:
@@ -181,9 +195,9 @@ def _steps(weights: Tensor, circuit: Circuit, noise: Noise) -> list[Step]:
         elif gate.name in CONTROLLED:
             control, target = (pending.pop(wire, eye) for wire in gate.wires)
             before = torch.einsum("cij,ckl->cikjl", control, target).flatten(3).flatten(1, 2)
-            steps.append((gate.wires, made[gate.name, gate.weights] @ before))
+            steps.append((gate.wires, noisy[gate.name, gate.weights] @ before))
         else:
-            pending[gate.wires[0]] = made[gate.name, gate.weights] @ pending.get(gate.wires[0], eye)
+            pending[gate.wires[0]] = noisy[gate.name, gate.weights] @ pending.get(gate.wires[0], eye)
     return steps + [((wire,), matrix) for wire, matrix in pending.items()]
 
 
@@ -193,16 +207,16 @@ def _matrices(weights: Tensor, circuit: Circuit, channel: Tensor) -> dict[tuple[
     for gate in circuit.gates:
         if not gate.inputs:
             alike.setdefault(gate.name, {})[gate.weights] = None
-    made = {}
+    matrices: dict[tuple[str, tuple[int, ...]], Tensor] = {}
     for name, used in alike.items():
         flat = tuple(w for indices in used for w in indices)
         angles = weights[:, None, :0]
         if flat:
-            angles = weights.index_select(1, _index(flat, weights.device)).unflatten(1, (len(used), -1))
+            angles = torch.unflatten(weights.index_select(1, _index(flat, weights.device)), 1, (len(used), -1))
         after = torch.kron(channel, channel) if name in CONTROLLED else channel
         for indices, matrix in zip(used, (after @ _transfer(name, angles)).unbind(1), strict=True):
-            made[name, indices] = matrix
-    return made
+            matrices[name, indices] = matrix
+    return matrices
 
 
 @constant(maxsize=64)

@@ -59,7 +59,8 @@ def product_halves(plan: Plan, angles: Tensor, first: Tensor | None) -> tuple[Te
         parts = (left, product(list(factors[half:])))
     if plan.real or parts[1].is_complex():
         return parts
-    return tuple(torch.complex(part, torch.zeros_like(part)) for part in parts)
+    left, right = (torch.complex(part, torch.zeros_like(part)) for part in parts)
+    return left, right
 
 
 def product(factors: list[Tensor]) -> Tensor:
@@ -88,8 +89,10 @@ def apply(
         return current
     if isinstance(step, Controlled):
         return apply_controlled(step.gate.wires, current, matrices[0])
+    assert cos_sin is not None
+    cos, sin = cos_sin
     for wire, source in step.pairs:
-        current = turn(current, wire, cos_sin[0][:, source], cos_sin[1][:, source])
+        current = turn(current, wire, cos[:, source], sin[:, source])
     return current
 
 
@@ -97,7 +100,7 @@ def apply_group(matrix: Tensor, current: Tensor, start: int, stop: int) -> Tenso
     """[C, 2ᵏ, 2ᵏ] on the wires from `start` to `stop`; a real matrix on complex states as one real GEMM."""
     if current.is_complex() and not matrix.is_complex():
         real = torch.view_as_real(current).flatten(2)
-        return torch.view_as_complex(apply_group(matrix, real, start, stop).unflatten(2, (-1, 2)))
+        return torch.view_as_complex(torch.unflatten(apply_group(matrix, real, start, stop), 2, (-1, 2)))
     n_circuits, dim, batch = current.shape
     size, copies = matrix.shape[-1], 2**start
     if not matrix.is_complex() or current.is_complex():
@@ -110,7 +113,7 @@ def apply_group(matrix: Tensor, current: Tensor, start: int, stop: int) -> Tenso
     return torch.bmm(spread, columns).reshape(n_circuits, dim, batch)
 
 
-def apply_controlled(wires: tuple[int, int], current: Tensor, matrix: Tensor) -> Tensor:
+def apply_controlled(wires: tuple[int, ...], current: Tensor, matrix: Tensor) -> Tensor:
     """[C, 2, 2] on the target of wires = (control, target), where the control is |1⟩."""
     n_circuits, dim, batch = current.shape
     view, control_axis, target_axis = split_wires(current, wires)
@@ -132,10 +135,11 @@ def turn(current: Tensor, wire: int, cos: Tensor, sin: Tensor) -> Tensor:
 def split_wire(current: Tensor, wire: int) -> tuple[Tensor, Tensor]:
     """[C, 2ⁿ, B] → the halves [C, 2^wire, rest, B] where the wire is |0⟩, and where it is |1⟩."""
     n_circuits, _, batch = current.shape
-    return current.reshape(n_circuits, 2**wire, 2, -1, batch).unbind(2)
+    zero, one = current.reshape(n_circuits, 2**wire, 2, -1, batch).unbind(2)
+    return zero, one
 
 
-def split_wires(current: Tensor, wires: tuple[int, int]) -> tuple[Tensor, int, int]:
+def split_wires(current: Tensor, wires: tuple[int, ...]) -> tuple[Tensor, int, int]:
     """[C, 2ⁿ, B] → a view with an axis for each of the two wires, and the axes."""
     n_circuits, _, batch = current.shape
     low, high = sorted(wires)
@@ -154,7 +158,8 @@ def readout_matrix(plan: Plan, device: torch.device, dtype: torch.dtype) -> Tens
 def string_signs(plan: Plan, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """±1 of every Z string on every basis state, as a product: [strings, 2^(n − k)] of the first wires and [.., 2ᵏ]."""
     cut = max(plan.n_wires - INNER_WIRES, 0)
-    return tuple(_signs(wires, plan.strings, device, dtype) for wires in (range(cut), range(cut, plan.n_wires)))
+    outer, inner = (_signs(wires, plan.strings, device, dtype) for wires in (range(cut), range(cut, plan.n_wires)))
+    return outer, inner
 
 
 @constant(maxsize=256)

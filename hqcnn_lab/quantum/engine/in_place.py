@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hqcnn_lab.quantum.engine.evolve import sources, split_wire, split_wires
-from hqcnn_lab.quantum.engine.plan import Controlled, Local, Permutation, Step, groups
+from hqcnn_lab.quantum.engine.plan import Controlled, DataTurns, Local, Permutation, Step, groups
 from hqcnn_lab.quantum.engine.workspace import workspace
 
 
@@ -30,6 +30,7 @@ def run_step(
         return current
     if isinstance(step, Controlled):
         return _controlled(step.gate.wires, current, matrices[0].mH if inverse else matrices[0])
+    assert turns is not None
     cos, sin = turns
     for wire, source in reversed(step.pairs) if inverse else step.pairs:
         _turn(current, wire, cos[:, source], -sin[:, source] if inverse else sin[:, source])
@@ -70,7 +71,7 @@ def as_taken_by(matrix: Tensor, states: Tensor) -> Tensor:
     return states
 
 
-def _controlled(wires: tuple[int, int], current: Tensor, matrix: Tensor) -> Tensor:
+def _controlled(wires: tuple[int, ...], current: Tensor, matrix: Tensor) -> Tensor:
     view, control_axis, target_axis = split_wires(current, wires)
     zero, one = view.select(control_axis, 1).unbind(target_axis - (target_axis > control_axis))
     m = matrix.to(current.dtype).resolve_conj().reshape(-1, 2, 2, *[1] * (zero.dim() - 1))
@@ -110,7 +111,8 @@ def add_gradients(
             rows = [_active(tensor, step.gate.wires) for tensor in (gradient, current)]
             outer = torch.bmm(rows[0], rows[1].mH)
             d_matrix += torch.bmm(outer.to(matrices[0].dtype), matrices[0])
-    else:
+    elif isinstance(step, DataTurns):
+        assert d_turns is not None
         for wire, source in step.pairs:  # each commutes with itself, and they act on different wires
             zero, one = split_wire(current, wire)
             d_zero, d_one = split_wire(gradient, wire)
@@ -127,12 +129,12 @@ def _group_outer(gradient: Tensor, current: Tensor, start: int, stop: int, matri
     gradient, current = as_taken_by(matrix, gradient), as_taken_by(matrix, current)
     rows = [tensor.view(n_circuits * copies, size, -1) for tensor in (gradient, current)]
     if copies > 1 and rows[0].shape[2] < size:  # many thin products: turn the wires to the front, and it is one
-        rows = [row.unflatten(0, (n_circuits, copies)).transpose(1, 2).flatten(2) for row in rows]
+        rows = [torch.unflatten(row, 0, (n_circuits, copies)).transpose(1, 2).flatten(2) for row in rows]
         return torch.bmm(rows[0], rows[1].mH)
-    return torch.bmm(rows[0], rows[1].mH).unflatten(0, (n_circuits, copies)).sum(1)
+    return torch.unflatten(torch.bmm(rows[0], rows[1].mH), 0, (n_circuits, copies)).sum(1)
 
 
-def _active(current: Tensor, wires: tuple[int, int]) -> Tensor:
+def _active(current: Tensor, wires: tuple[int, ...]) -> Tensor:
     """[C, 2, …]: the amplitudes a controlled gate acts on, the target first."""
     view, control_axis, target_axis = split_wires(current, wires)
     active = view.select(control_axis, 1).movedim(target_axis - (target_axis > control_axis), 1)

@@ -81,12 +81,12 @@ def groups(local: Local) -> tuple[tuple[int, int], ...]:
     n_wires = len(local.gates)
     n_groups = -(-n_wires // MAX_GROUP)
     bounds = [round(i * n_wires / n_groups) for i in range(n_groups + 1)]
-    found = []
+    runs: list[tuple[int, int]] = []
     for start, stop in pairwise(bounds):
         active = [wire for wire in range(start, stop) if local.gates[wire]]
         if active:
-            found.append((active[0], active[-1] + 1))
-    return tuple(found)
+            runs.append((active[0], active[-1] + 1))
+    return tuple(runs)
 
 
 @lru_cache(maxsize=128)
@@ -161,10 +161,12 @@ def _steps(gates: list[Gate], n_wires: int) -> tuple[Step, ...]:
             continue
         flush(gate.wires)
         last = steps[-1] if steps else None
-        if gate.name == "cnot" and isinstance(last, Permutation):
-            steps[-1] = Permutation((*last.pairs, gate.wires))
-        elif gate.name == "cnot":
-            steps.append(Permutation((gate.wires,)))
+        if gate.name == "cnot":
+            control, target = gate.wires
+            if isinstance(last, Permutation):
+                steps[-1] = Permutation((*last.pairs, (control, target)))
+            else:
+                steps.append(Permutation(((control, target),)))
         elif gate.name in CONTROLLED:
             steps.append(Controlled(gate))
         else:

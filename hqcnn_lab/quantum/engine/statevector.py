@@ -6,7 +6,11 @@ final state (run forward again, if that is gone) and on its gradient side by sid
 product state, are made outside, in plain autograd. Samples go through in chunks, in memory that is used again.
 """
 
+# pyright: reportUnknownMemberType=false
+# (autograd.Function.apply is not annotated)
+
 from collections.abc import Iterator
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -32,12 +36,12 @@ def expectations(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
     angles = angles.contiguous()
     left, right = product_halves(plan, angles, first)
     flat = [matrix for matrices in parts for matrix in matrices]
-    return _Statevector.apply(plan, angles if plan.reuploads else None, left, right, *flat)
+    return cast(Tensor, _Statevector.apply(plan, angles if plan.reuploads else None, left, right, *flat))
 
 
 class _Statevector(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, plan: Plan, angles: Tensor | None, left: Tensor, right: Tensor, *flat: Tensor) -> Tensor:
+    def forward(ctx: Any, plan: Plan, angles: Tensor | None, left: Tensor, right: Tensor, *flat: Tensor) -> Tensor:
         parts = _by_step(plan, flat)
         values = left.real.new_empty(left.shape[0], len(plan.strings), left.shape[2])
         current = None
@@ -50,14 +54,15 @@ class _Statevector(torch.autograd.Function):
         return values
 
     @staticmethod
-    def backward(ctx, upstream: Tensor):
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (upstream,) = grad_outputs
         refuse_second_derivatives("statevector")
         with torch.autocast(upstream.device.type, enabled=False):
             return _Statevector._backward(ctx, upstream)
 
     @staticmethod
-    def _backward(ctx, upstream: Tensor):
-        plan = ctx.plan
+    def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        plan: Plan = ctx.plan
         angles, left, right, *flat = ctx.saved_tensors
         parts = _by_step(plan, flat)
         for_weights = any(ctx.needs_input_grad[4:])
@@ -103,7 +108,7 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
 def _product_backward(
     gradient: Tensor, left: Tensor, right: Tensor, d_left: Tensor, d_right: Tensor, chunk: slice
 ) -> None:
-    gradient = gradient.unflatten(1, (left.shape[1], right.shape[1]))
+    gradient = torch.unflatten(gradient, 1, (left.shape[1], right.shape[1]))
     terms = workspace("state a", gradient.shape, gradient)  # where no state is needed any more
     torch.mul(gradient, right[:, :, chunk].conj().resolve_conj().unsqueeze(1), out=terms)
     d_left[:, :, chunk] = terms.sum(2)
@@ -116,9 +121,11 @@ def _read(plan: Plan, current: Tensor) -> Tensor:
     outer, inner = string_signs(plan, current.device, current.real.dtype)
     parts = as_taken_by(inner, current)
     squares = torch.mul(parts, parts, out=as_taken_by(inner, other_memory("state", current)))
-    values = torch.matmul(inner, squares.unflatten(1, (outer.shape[1], -1)))  # [C, outer basis, strings, columns]
+    values = torch.matmul(
+        inner, torch.unflatten(squares, 1, (outer.shape[1], -1))
+    )  # [C, outer basis, strings, columns]
     values = (values * outer.t().unsqueeze(2)).sum(1) if outer.shape[1] > 1 else values.squeeze(1)
-    values = values.unflatten(2, (-1, 2)).sum(3) if current.is_complex() else values
+    values = torch.unflatten(values, 2, (-1, 2)).sum(3) if current.is_complex() else values
     return torch.matmul(walsh(len(plan.strings), values.device, values.dtype), values) if plan.probabilities else values
 
 

@@ -18,7 +18,9 @@ copied to the GPU gate by gate: on CUDA prefer the others.
 import sys
 import threading
 import warnings
+from collections.abc import MutableSequence
 from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from inspect import currentframe
@@ -92,7 +94,7 @@ def expectations(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
 
 def _apply(functional: ModuleType, device: Any, gate: Gate, values: Tensor | None) -> None:
     """One gate by torchquantum's function, which has our name, with values [1 or C·B, k]."""
-    if gate.name == "cu3" and len(values) > 1:  # torchquantum's fails on a value per sample
+    if gate.name == "cu3" and values is not None and len(values) > 1:  # torchquantum's fails on a value per sample
         matrices = F.pad(functional.u3_matrix(values), (2, 0, 2, 0))
         matrices = matrices + torch.diag(matrices.new_tensor([1, 1, 0, 0]))
         functional.qubitunitaryfast(device, wires=list(gate.wires), params=matrices)
@@ -149,7 +151,7 @@ class _Missing(type):
 class _Placeholder(ModuleType):
     """A module standing for an absent one."""
 
-    __path__: list[str] = []
+    __path__: MutableSequence[str] = []
 
     def __getattr__(self, name: str) -> Any:
         if name == "__file__":
@@ -173,16 +175,16 @@ def _error(package: str) -> ModuleNotFoundError:
     )
 
 
-class _Finder:
+class _Finder(MetaPathFinder, Loader):
     """Answers imports of the given packages, when torchquantum itself asks."""
 
     def __init__(self, packages: set[str]):
         self.packages = packages
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name.partition(".")[0] not in self.packages or not _asked_by_torchquantum():
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname.partition(".")[0] not in self.packages or not _asked_by_torchquantum():
             return None
-        return ModuleSpec(name, self, is_package=True)
+        return ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _Placeholder(spec.name)

@@ -1,6 +1,7 @@
 """When torch does not just run a layer: it may follow the operations, to export them, or transform them."""
 
-# pyright: reportUnknownMemberType=false: torch.autograd.forward_ad is not annotated
+# pyright: reportUnknownMemberType=false
+# (torch.autograd.forward_ad is not annotated)
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -31,7 +32,7 @@ def constant(maxsize: int) -> Callable[[Callable[_Args, Tensor]], Callable[_Args
                 return make(*args, **kwargs)
             return kept(*args, **kwargs)
 
-        get.cache_clear = kept.cache_clear  # pyright: ignore[reportAttributeAccessIssue]: a function may have any
+        get.cache_clear = kept.cache_clear  # pyright: ignore[reportAttributeAccessIssue] a function may have any
         return get
 
     return decorate

@@ -5,8 +5,11 @@ with 3ⁿ features (the Fourier view of Schuld, Sweke, Meyer 2021). T is found o
 after that a sample costs one real matrix product, whatever the circuit's depth.
 """
 
+# pyright: reportUnknownMemberType=false
+# (autograd.Function.apply is not annotated)
+
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -51,7 +54,7 @@ def coefficients(weights: Tensor, circuit: Circuit) -> Tensor:
 
 def contract(angles: Tensor, coefficients: Tensor) -> Tensor:
     """Σ_f coefficients[f] · Πᵢ (1, cos xᵢ, sin xᵢ)[fᵢ]: [C, n, B] radians, [C, K, 3ⁿ] → [C, K, B]."""
-    return _Contract.apply(angles, coefficients)
+    return cast(Tensor, _Contract.apply(angles, coefficients))
 
 
 class _Contract(torch.autograd.Function):
@@ -59,9 +62,9 @@ class _Contract(torch.autograd.Function):
     # and what it gives is summed over the first wires' one after another: no 3ⁿ × B matrix is ever made.
 
     @staticmethod
-    def forward(ctx, angles: Tensor, coefficients: Tensor) -> Tensor:
+    def forward(ctx: Any, angles: Tensor, coefficients: Tensor) -> Tensor:
         values = angles.new_empty(angles.shape[0], coefficients.shape[1], angles.shape[2])
-        blocks = _blocks(angles, coefficients)
+        blocks, folded = _blocks(angles, coefficients), None
         for block in blocks:
             folded = _fold(angles[block], coefficients[block[0]])
             level = folded.levels[-1]
@@ -77,20 +80,21 @@ class _Contract(torch.autograd.Function):
         return values
 
     @staticmethod
-    def backward(ctx, upstream: Tensor):
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (upstream,) = grad_outputs
         refuse_second_derivatives("trig")
         with torch.autocast(upstream.device.type, enabled=False):
             return _Contract._backward(ctx, upstream)
 
     @staticmethod
-    def _backward(ctx, upstream: Tensor):
+    def _backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         angles, coefficients = ctx.saved_tensors
         d_angles = torch.empty_like(angles, memory_format=torch.contiguous_format)
         d_coefficients = torch.zeros_like(coefficients, memory_format=torch.contiguous_format)
-        still_there = ctx.last is not None and ctx.mark == last_use()
+        last: _Folded | None = ctx.last if ctx.mark == last_use() else None
         for block in _blocks(angles, coefficients):
             # Found again where it is gone: that costs less than touching memory to keep it.
-            folded = ctx.last if still_there else _fold(angles[block], coefficients[block[0]])
+            folded = _fold(angles[block], coefficients[block[0]]) if last is None else last
             _fold_backward(folded, upstream[block], d_angles[block], d_coefficients[block[0]])
         return d_angles, d_coefficients
 
@@ -115,7 +119,7 @@ def _fold(angles: Tensor, coefficients: Tensor) -> _Folded:
     features = _features(cos[:, cut:], sin[:, cut:])
     matrix = coefficients.reshape(-1, n_outputs * 3**cut, 3 ** (n_wires - cut))
     shape = (matrix.shape[0], matrix.shape[1], angles.shape[2])
-    levels = [torch.bmm(matrix, features, out=workspace("level 0", shape, cos)).unflatten(1, (n_outputs, -1))]
+    levels = [torch.unflatten(torch.bmm(matrix, features, out=workspace("level 0", shape, cos)), 1, (n_outputs, -1))]
     for wire in range(cut - 1):
         out = workspace(f"level {wire + 1}", (*shape[:1], n_outputs, 3 ** (cut - 1 - wire), shape[2]), cos)
         levels.append(_sum_wire(levels[-1], cos[:, wire], sin[:, wire], out))
@@ -124,7 +128,7 @@ def _fold(angles: Tensor, coefficients: Tensor) -> _Folded:
 
 def _sum_wire(level: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> Tensor:
     """[c, K, 3 · r, b] → [c, K, r, b], summed over the three features of the slowest wire; cos, sin [c, b]."""
-    one, with_cos, with_sin = level.unflatten(2, (3, -1)).unbind(2)
+    one, with_cos, with_sin = torch.unflatten(level, 2, (3, -1)).unbind(2)
     return torch.addcmul(one, with_cos, cos[:, None, None], out=out).addcmul_(with_sin, sin[:, None, None])
 
 
@@ -135,8 +139,8 @@ def _fold_backward(folded: _Folded, upstream: Tensor, d_angles: Tensor, d_coeffi
     for wire in range(cut - 1, -1, -1):
         level = folded.levels[wire]
         spread = workspace(f"d level {wire}", level.shape, cos)
-        _, with_cos, with_sin = level.unflatten(2, (3, -1)).unbind(2)
-        d_one, d_cos, d_sin = spread.unflatten(2, (3, -1)).unbind(2)
+        _, with_cos, with_sin = torch.unflatten(level, 2, (3, -1)).unbind(2)
+        d_one, d_cos, d_sin = torch.unflatten(spread, 2, (3, -1)).unbind(2)
         d_one.copy_(gradient)
         torch.mul(gradient, cos[:, None, None, wire], out=d_cos)
         torch.mul(gradient, sin[:, None, None, wire], out=d_sin)
@@ -202,7 +206,8 @@ def _features_backward(features: Tensor, cos: Tensor, sin: Tensor, gradient: Ten
 def _thirds(features: Tensor, n_wires: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
     """For each wire, last to first: the features of the wires after it, and those times its cosine and its sine."""
     for step, wire in enumerate(range(n_wires - 1, -1, -1)):
-        yield wire, *features[:, : 3 ** (step + 1)].split(3**step, 1)
+        one, with_cos, with_sin = torch.split(features[:, : 3 ** (step + 1)], 3**step, 1)
+        yield wire, one, with_cos, with_sin
 
 
 @constant(maxsize=64)

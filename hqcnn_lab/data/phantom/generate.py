@@ -8,21 +8,17 @@ distractors do not depend on the class; the slice level does, as an axial slice 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hqcnn_lab.data.phantom.canvas import BLOCK, Canvas, ellipse_table, posed_canvas, smoothed
 from hqcnn_lab.distributed import memory_bytes
 
-# In the order of data.layout.CLASSES.
+# In the order of data.source.layout.CLASSES.
 GLIOMA, MENINGIOMA, NOTUMOR, PITUITARY = range(4)
-
-# Random numbers are drawn per block of this many images and a block is always computed whole, so image i depends on
-# (seed, i) alone, bit for bit, however many images are asked for. Changing it changes every image.
-_BLOCK = 32
 
 _VIEWS = ("axial", "axial through the sella", "coronal", "sagittal")
 
@@ -73,7 +69,7 @@ _SELLA = ((0, 0), (0, -10), (0, 19), (20, 17))
 
 # Intensities, one row per contrast: six columns of anatomy, then six that belong to tumours.
 _ANATOMY = ("csf", "grey", "white", "fat", "muscle", "vessel")
-_TISSUES = (*_ANATOMY, "oedema", "solid", "rim", "necrosis", "meningioma", "adenoma")
+_TISSUES: tuple[str, ...] = (*_ANATOMY, "oedema", "solid", "rim", "necrosis", "meningioma", "adenoma")
 _CONTRASTS = (  # T1 with contrast agent, T2, FLAIR
     (0.12, 0.38, 0.45, 0.85, 0.40, 0.85, 0.26, 0.66, 0.95, 0.12, 0.90, 0.85),
     (0.95, 0.50, 0.40, 0.65, 0.25, 0.08, 0.80, 0.70, 0.62, 0.95, 0.74, 0.76),
@@ -82,125 +78,62 @@ _CONTRASTS = (  # T1 with contrast agent, T2, FLAIR
 _CONTRAST_SHARES = (0.7, 0.14, 0.16)
 
 
-def _table(rows: tuple) -> Tensor:
-    """Ellipse rows as one tensor [view, part, 5]; missing parts lie far outside every picture."""
-    width = max(len(row) for row in rows)
-    padded = [[*row, *[(900, 900, 10, 10, 0)] * (width - len(row))] for row in rows]
-    return torch.tensor(padded) * torch.tensor([0.01, 0.01, 0.01, 0.01, math.pi / 180])
-
-
-@dataclass
-class _Canvas:
-    """The random source, the coordinates and the painting rules of one block of images."""
-
-    rng: np.random.Generator
-    size: int
-    x: Tensor
-    y: Tensor
-
-    def uniform(self, low: float, high: float) -> Tensor:
-        return torch.from_numpy(self.rng.random((_BLOCK, 1, 1), dtype=np.float32)) * (high - low) + low
-
-    def chance(self, probability: float) -> Tensor:
-        return (self.uniform(0.0, 1.0) < probability).float()
-
-    def field(self, cells: int) -> Tensor:
-        """A smooth random field of unit variance with about `cells` bumps across the picture, whatever its size."""
-        knots = cells + 3
-        position = torch.linspace(1.0, knots - 2.0, self.size)
-        weight = torch.exp(-1.2 * (position[:, None] - torch.arange(knots)) ** 2)
-        weight = weight / weight.norm(dim=1, keepdim=True)
-        values = torch.from_numpy(self.rng.standard_normal((_BLOCK, knots, knots), dtype=np.float32))
-        return torch.bmm(weight.expand(_BLOCK, -1, -1), values @ weight.T)
-
-    def distance(self, ellipses: Tensor) -> Tensor:
-        """Approximate signed distance, negative inside, to the union of ellipses [image, part, 5] (rows as above).
-
-        In an ellipse's own axes, scaled to a unit circle, the coordinates are affine in x and y: one matrix product.
-        """
-        cx, cy, rx, ry, tilt = ellipses.unbind(2)
-        c, s = torch.cos(tilt), torch.sin(tilt)
-        along = torch.stack((c / rx, s / rx, -(c * cx + s * cy) / rx), 2)
-        across = torch.stack((-s / ry, c / ry, (s * cx - c * cy) / ry), 2)
-        plane = torch.stack((self.x, self.y, torch.ones_like(self.x)), 1).flatten(2)
-        squared = torch.bmm(torch.cat((along, across), 1), plane).square_()
-        radius = squared[:, : cx.shape[1]].add_(squared[:, cx.shape[1] :]).sqrt_()
-        return radius.sub_(1.0).mul_(torch.minimum(rx, ry)[:, :, None]).amin(1).view_as(self.x)
-
-    def blob(self, cx: Tensor, cy: Tensor, rx: Tensor, ry: Tensor) -> Tensor:
-        return self.distance(torch.cat((cx, cy, rx, ry, torch.zeros_like(cx)), 2))
-
-    def inside(self, distance: Tensor, softness: Tensor | float = 0.0) -> Tensor:
-        """Coverage of a pixel: 1 inside, 0 outside, a ramp one and a half pixels (plus `softness`) wide between."""
-        return (0.5 - distance / (3.0 / self.size + softness)).clamp(0.0, 1.0)
-
-    def spot(self, allowed: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates of one random pixel per image among those `allowed`."""
-        lottery = torch.from_numpy(self.rng.random((_BLOCK, self.size, self.size), dtype=np.float32)) + allowed
-        winner = lottery.flatten(1).argmax(1, keepdim=True)
-        return tuple(a.flatten(1).gather(1, winner)[:, :, None] for a in (self.x, self.y))
-
-
-def _posed(rng: np.random.Generator, size: int, view: Tensor) -> _Canvas:
-    axis = (torch.arange(size) + 0.5) * (2.0 / size) - 1.0
-    canvas = _Canvas(rng, size, axis.expand(_BLOCK, size, size), axis[:, None].expand(_BLOCK, size, size))
-    angle, scale, aspect = canvas.uniform(-0.2, 0.2), canvas.uniform(0.9, 1.12), canvas.uniform(0.93, 1.07)
-    dx, dy = canvas.x - canvas.uniform(-0.07, 0.07), canvas.y - canvas.uniform(-0.07, 0.07)
-    c, s = torch.cos(angle), torch.sin(angle)
-    # The warp bends every outline a little, so that no two heads are similar and no head is symmetric.
-    mirror = 2.0 * canvas.chance(0.5) - 1.0
-    warp_x, warp_y = (0.022 * canvas.field(4) for _ in range(2))
-    canvas.x = mirror * (c * dx + s * dy) / (scale * aspect) + warp_x
-    canvas.y = (c * dy - s * dx) * aspect / scale + warp_y
-    return canvas
+_Parts = tuple[tuple[tuple[int, int, int, int, int], ...], ...]  # by view
+_Shade = dict[str, Tensor]  # of each tissue, `[n, 1, 1]`
 
 
 def _block(seed: int, block: int, size: int) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng((seed, block))
     # Classes are shuffled within groups of four: any prefix is balanced within one image.
-    label = torch.from_numpy(rng.random((_BLOCK // 4, 4)).argsort(axis=1).reshape(-1))
-    view = torch.from_numpy(rng.integers(0, len(_VIEWS), _BLOCK))
-    shows_sella = torch.from_numpy(rng.integers(1, len(_VIEWS), _BLOCK))
+    label = torch.from_numpy(rng.random((BLOCK // 4, 4)).argsort(axis=1).reshape(-1))
+    view = torch.from_numpy(rng.integers(0, len(_VIEWS), BLOCK))
+    shows_sella = torch.from_numpy(rng.integers(1, len(_VIEWS), BLOCK))
     view = torch.where((label == PITUITARY) & (view == 0), shows_sella, view)
-    canvas = _posed(rng, size, view)
-    contrast = torch.from_numpy(rng.choice(len(_CONTRASTS), _BLOCK, p=_CONTRAST_SHARES))
-    jitter = torch.from_numpy(rng.uniform(0.93, 1.07, (_BLOCK, len(_TISSUES))).astype(np.float32))
+    canvas = posed_canvas(rng, size)
+    contrast = torch.from_numpy(rng.choice(len(_CONTRASTS), BLOCK, p=_CONTRAST_SHARES))
+    jitter = torch.from_numpy(rng.uniform(0.93, 1.07, (BLOCK, len(_TISSUES))).astype(np.float32))
     shade = dict(zip(_TISSUES, (torch.tensor(_CONTRASTS)[contrast] * jitter)[:, :, None, None].unbind(1), strict=True))
 
-    brain, head = canvas.distance(_table(_BRAIN)[view]), canvas.distance(_table(_HEAD)[view])
-    ventricles = _table(_VENTRICLE)[view]
-    ventricles[:, :, 2:4] *= canvas.uniform(0.6, 1.35)
-    ventricle = canvas.distance(ventricles)
-    picture = _anatomy(canvas, shade, view, brain, head, ventricle)
+    def distance(parts: _Parts, radii: Tensor | float = 1.0) -> Tensor:
+        """To what is drawn of `parts` in each image's view, with its radii times `radii`."""
+        ellipses = ellipse_table(parts)[view]
+        ellipses[:, :, 2:4] *= radii
+        return canvas.union(ellipses, view, [len(of_view) for of_view in parts])
+
+    brain, head = distance(_BRAIN), distance(_HEAD)
+    ventricle = distance(_VENTRICLE, canvas.uniform(0.6, 1.35))
+    picture = _anatomy(canvas, shade, distance, brain, head, ventricle)
     sella = (0.01 * torch.tensor(_SELLA)[view])[:, :, None, None]
-    picture = _distractors(canvas, shade, picture, brain, ventricle, sella)
-    picture = _tumour(canvas, shade, label, picture, brain, sella)
+    _add_distractors(canvas, shade, picture, brain, ventricle, sella)
+    _add_tumours(canvas, shade, label, picture, brain, sella)
     return _scanner(canvas, picture), label
 
 
-def _anatomy(canvas: _Canvas, shade: dict, view: Tensor, brain: Tensor, head: Tensor, ventricle: Tensor) -> Tensor:
+def _anatomy(
+    canvas: Canvas, shade: _Shade, distance: Callable[[_Parts], Tensor], brain: Tensor, head: Tensor, ventricle: Tensor
+) -> Tensor:
     flesh = shade["muscle"] * (1.0 + 0.6 * canvas.field(22)).clamp(0.1, 2.4)
     picture = flesh * canvas.inside(head)
     picture = torch.lerp(picture, shade["fat"], canvas.inside(head) * canvas.inside(-head - canvas.uniform(0.03, 0.06)))
-    picture = torch.lerp(picture, 0.3 + 0.4 * shade["csf"], canvas.inside(canvas.distance(_table(_EYE)[view])))
-    picture = picture * (1.0 - 0.95 * canvas.inside(canvas.distance(_table(_AIR)[view]) + 0.02 * canvas.field(10)))
+    picture = torch.lerp(picture, 0.3 + 0.4 * shade["csf"], canvas.inside(distance(_EYE)))
+    picture = picture * (1.0 - 0.95 * canvas.inside(distance(_AIR) + 0.02 * canvas.field(10)))
     picture = picture * (1.0 - 0.9 * canvas.inside(brain - canvas.uniform(0.05, 0.09)))
     picture = torch.lerp(picture, shade["csf"], canvas.inside(brain - 0.02))
 
     folds, atrophy = canvas.field(20), canvas.uniform(0.0, 1.0)
     tissue = torch.lerp(shade["white"], shade["grey"], canvas.inside(-(brain + 0.1 + 0.06 * folds), 0.02))
-    tissue = torch.lerp(tissue, shade["grey"], canvas.inside(canvas.distance(_table(_DEEP_GREY)[view]), 0.03) * 0.8)
+    tissue = torch.lerp(tissue, shade["grey"], canvas.inside(distance(_DEEP_GREY), 0.03) * 0.8)
     near_surface = canvas.inside(-brain - 0.08 - 0.1 * atrophy, 0.08)
     sulci = canvas.inside(canvas.field(17).abs() * 0.12 - 0.025 * atrophy) * near_surface
-    fissure = canvas.inside(canvas.distance(_table(_FISSURE)[view])) * (0.4 + 0.4 * atrophy)
+    fissure = canvas.inside(distance(_FISSURE)) * (0.4 + 0.4 * atrophy)
     tissue = torch.lerp(tissue, shade["csf"], torch.maximum(sulci * (0.4 + 0.6 * atrophy), fissure))
     tissue = torch.lerp(tissue, shade["csf"], canvas.inside(ventricle))
     return torch.lerp(picture, tissue * (1.0 + 0.04 * canvas.field(30)), canvas.inside(brain))
 
 
-def _distractors(
-    canvas: _Canvas, shade: dict, picture: Tensor, brain: Tensor, ventricle: Tensor, sella: Tensor
-) -> Tensor:
+def _add_distractors(
+    canvas: Canvas, shade: _Shade, picture: Tensor, brain: Tensor, ventricle: Tensor, sella: Tensor
+) -> None:
     """What every class may show, so that neither "a bright blob" nor "something at the sella" tells the class."""
     midline = canvas.x.abs() < 0.05
     places = (  # where, radius from, to, intensity, how often
@@ -213,53 +146,75 @@ def _distractors(
         (brain < 0.0, 0.04, 0.08, shade["csf"], 0.12),
     )
     for allowed, smallest, largest, intensity, share in places:
-        cx, cy = canvas.spot(allowed.float())
-        radius = canvas.uniform(smallest, largest)
-        blob = canvas.blob(cx, cy, radius, radius * canvas.uniform(0.8, 1.2))
-        picture = torch.lerp(picture, intensity, canvas.inside(blob) * canvas.chance(share))
-    gland = canvas.blob(sella[:, 0], sella[:, 1] + 0.02, canvas.uniform(0.03, 0.06), canvas.uniform(0.025, 0.04))
-    return torch.lerp(picture, shade["adenoma"], canvas.inside(gland) * canvas.chance(0.6))
+        lottery, radius = canvas.lottery(), canvas.uniform(smallest, largest)
+        other_radius, shown = radius * canvas.uniform(0.8, 1.2), canvas.chance(share)
+        some = canvas.where(shown)
+        cx, cy = some.spot(some.of(allowed), some.of(lottery))
+        blob = some.inside(some.blob(cx, cy, some.of(radius), some.of(other_radius)))
+        some.paint(picture, some.of(picture).lerp_(some.of(intensity), blob.mul_(some.of(shown))))
+    radius, other_radius, shown = canvas.uniform(0.03, 0.06), canvas.uniform(0.025, 0.04), canvas.chance(0.6)
+    some = canvas.where(shown)
+    cx, cy = some.of(sella).unbind(1)
+    gland = some.inside(some.blob(cx, cy + 0.02, some.of(radius), some.of(other_radius)))
+    some.paint(picture, some.of(picture).lerp_(some.of(shade["adenoma"]), gland.mul_(some.of(shown))))
 
 
-def _tumour(canvas: _Canvas, shade: dict, label: Tensor, picture: Tensor, brain: Tensor, sella: Tensor) -> Tensor:
-    """All three kinds are painted on every image and the label lets one, or none, through: no branch."""
+def _add_tumours(canvas: Canvas, shade: _Shade, label: Tensor, picture: Tensor, brain: Tensor, sella: Tensor) -> None:
+    """Each kind is painted on the images of its class, from random numbers that all images have their share of."""
     off_sella = torch.hypot(canvas.x - sella[:, 0], canvas.y - sella[:, 1])
-    is_class = [(label == k).float()[:, None, None] for k in range(4)]
+    for kind, paint in ((GLIOMA, _glioma), (MENINGIOMA, _meningioma), (PITUITARY, _pituitary)):
+        is_class = (label == kind).float()[:, None, None]
+        some = canvas.where(is_class)
+        colours = {tissue: some.of(colour) for tissue, colour in shade.items()}
+        geometry = (some.of(brain), some.of(off_sella), some.of(sella))
+        some.paint(picture, paint(some, colours, some.of(is_class), some.of(picture), *geometry))
 
+
+def _glioma(
+    canvas: Canvas, shade: _Shade, is_class: Tensor, picture: Tensor, brain: Tensor, off_sella: Tensor, sella: Tensor
+) -> Tensor:
     radius = canvas.uniform(0.18, 0.27)
     in_depth = brain < -0.04 - 0.7 * radius
-    cx, cy = canvas.spot((in_depth & (off_sella > 0.1 + radius)).float())
+    cx, cy = canvas.spot(in_depth & (off_sella > 0.1 + radius), canvas.lottery())
     rough = canvas.field(9).clamp(max=1.0)  # more would tear the tumour apart
     bulk = canvas.blob(cx, cy, radius * canvas.uniform(0.75, 1.25), radius) + 0.4 * radius * rough
-    within = canvas.inside(brain) * is_class[GLIOMA]
+    within = canvas.inside(brain) * is_class
     oedema = canvas.inside(bulk - 0.08 - 0.06 * canvas.field(6), 0.1)
     picture = torch.lerp(picture, shade["oedema"], oedema * within * 0.85)
     solid = shade["solid"] * (1 + 0.3 * canvas.field(18))
     picture = torch.lerp(picture, solid, canvas.inside(bulk, 0.04) * within)
     ring = canvas.chance(0.75) * within
     picture = torch.lerp(picture, shade["rim"], canvas.inside(bulk + 0.02, 0.02) * ring)
-    picture = torch.lerp(picture, shade["necrosis"], canvas.inside(bulk + 0.085, 0.02) * ring)
+    return torch.lerp(picture, shade["necrosis"], canvas.inside(bulk + 0.085, 0.02) * ring)
 
+
+def _meningioma(
+    canvas: Canvas, shade: _Shade, is_class: Tensor, picture: Tensor, brain: Tensor, off_sella: Tensor, sella: Tensor
+) -> Tensor:
     radius = canvas.uniform(0.17, 0.28)
     on_dura = (brain + 0.5 * radius).abs() < 0.05
-    cx, cy = canvas.spot((on_dura & (off_sella > 0.25 + radius) & (canvas.y < 0.3)).float())
+    cx, cy = canvas.spot(on_dura & (off_sella > 0.25 + radius) & (canvas.y < 0.3), canvas.lottery())
     bulk = canvas.blob(cx, cy, radius, radius * canvas.uniform(0.8, 1.2)) + 0.05 * radius * canvas.field(6)
-    within = canvas.inside(brain - 0.04) * is_class[MENINGIOMA]
+    within = canvas.inside(brain - 0.04) * is_class
     picture = torch.lerp(picture, shade["csf"], canvas.inside(bulk - 0.03) * within * 0.6)
-    picture = torch.lerp(picture, shade["meningioma"], canvas.inside(bulk) * within)
+    return torch.lerp(picture, shade["meningioma"], canvas.inside(bulk) * within)
 
+
+def _pituitary(
+    canvas: Canvas, shade: _Shade, is_class: Tensor, picture: Tensor, brain: Tensor, off_sella: Tensor, sella: Tensor
+) -> Tensor:
     radius = canvas.uniform(0.12, 0.18)
     cx, cy = sella[:, 0] + canvas.uniform(-0.03, 0.03), sella[:, 1] + canvas.uniform(-0.04, 0.02)
     bulk = canvas.blob(cx, cy, radius, radius * canvas.uniform(0.9, 1.25))
-    return torch.lerp(picture, shade["adenoma"], canvas.inside(bulk) * is_class[PITUITARY])
+    return torch.lerp(picture, shade["adenoma"], canvas.inside(bulk) * is_class)
 
 
-def _scanner(canvas: _Canvas, picture: Tensor) -> Tensor:
+def _scanner(canvas: Canvas, picture: Tensor) -> Tensor:
     """Coil bias, blur, Rician noise (the magnitude of a complex signal), scaling to [0, 1] and a display gamma."""
     picture = picture.clamp(min=0) * torch.exp(0.12 * canvas.field(2))
-    smooth = torch.nn.functional.avg_pool2d(picture[:, None], 3, 1, 1)[:, 0]
+    smooth = smoothed(picture)
     picture = torch.lerp(picture, smooth, canvas.uniform(0.0, 0.8))
-    real, imaginary = (torch.from_numpy(canvas.rng.standard_normal(picture.shape, dtype=np.float32)) for _ in range(2))
+    real, imaginary = canvas.noise(), canvas.noise()
     sigma = 0.03 * canvas.uniform(0.3, 1.0) ** 2
     picture = torch.hypot(picture + sigma * real, sigma * imaginary)
     low, high = picture.amin((1, 2), keepdim=True), picture.amax((1, 2), keepdim=True)
@@ -279,7 +234,7 @@ def generate(n_images: int, seed: int, size: int = 64) -> tuple[np.ndarray, np.n
 
     Returns:
         Images `[n, size, size]`, float32, each spanning [0, 1], and labels `[n]`, int64, indices into
-        `data.layout.CLASSES`.
+        `data.source.layout.CLASSES`.
 
     Raises:
         ValueError: one line, for arguments out of range or more than the memory holds.
@@ -287,7 +242,7 @@ def generate(n_images: int, seed: int, size: int = 64) -> tuple[np.ndarray, np.n
     if n_images < 0 or seed < 0 or size < 16:
         raise ValueError(f"need n_images >= 0, seed >= 0 and size >= 16, got {n_images=}, {seed=}, {size=}")
     # A block is painted in layers, most of them as large as itself.
-    need, have = 4 * size**2 * (n_images + 20 * _BLOCK), memory_bytes()
+    need, have = 4 * size**2 * (n_images + 20 * BLOCK), memory_bytes()
     if need > have:
         raise ValueError(
             f"{n_images} images of {size}×{size} pixels need {need >> 30:,} GiB and this machine has {have / 2**30:.0f}"
@@ -298,10 +253,10 @@ def generate(n_images: int, seed: int, size: int = 64) -> tuple[np.ndarray, np.n
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for first in range(0, n_images, _BLOCK):
-            image, label = _block(seed, first // _BLOCK, size)
-            images[first : first + _BLOCK] = image[: n_images - first].numpy()
-            labels[first : first + _BLOCK] = label[: n_images - first].numpy()
+        for first in range(0, n_images, BLOCK):
+            image, label = _block(seed, first // BLOCK, size)
+            images[first : first + BLOCK] = image[: n_images - first].numpy()
+            labels[first : first + BLOCK] = label[: n_images - first].numpy()
     finally:
         torch.set_num_threads(n_threads)
     return images, labels

@@ -22,7 +22,7 @@ def described(config: Mapping[str, Any], overrides: Any, name: str) -> Row:
     """A run's name, data set, model, optimizer, seed and overrides; `name` is its folder's, where the config is lost.
 
     The three are called as in `conf/` where the overrides say it, otherwise by class, also where they put another in
-    the place of the choice's: `optim=gvco_lr_only` is told from `gvco` by its overrides alone.
+    the place of the choice's: only the overrides tell `optim=gvco_lr_only` from `gvco`.
     """
     overrides = [str(line) for line in overrides] if isinstance(overrides, list) else None
     chosen = dict(line.lstrip("+").split("=", 1) for line in overrides or [] if "=" in line)

@@ -9,9 +9,9 @@ Corruption = Callable[[np.ndarray, float, int], np.ndarray]
 
 
 def noise(images: np.ndarray, deviation: float, seed: int) -> np.ndarray:
-    """Gaussian noise of a standard deviation of which white is 1, cut to [0, 1]; `seed` draws it, alike at each."""
-    drawn = np.random.default_rng(seed).standard_normal(images.shape, dtype=np.float32)
-    return (images.astype(np.float32) + np.float32(deviation) * drawn).clip(0, 1)
+    """Gaussian noise, cut to [0, 1]; white is a deviation of 1. `seed` draws it, the same for every amount."""
+    grain = np.random.default_rng(seed).standard_normal(images.shape, dtype=np.float32)
+    return (images.astype(np.float32) + np.float32(deviation) * grain).clip(0, 1)
 
 
 def blur(images: np.ndarray, sigma: float, seed: int) -> np.ndarray:

@@ -93,10 +93,10 @@ class ResumableLoader(DataLoader):
 
     _n_given = _n_before = 0
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         return {"batches": self._n_given, "batch_size": self.batch_size}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         if state["batch_size"] != self.batch_size:
             raise UnusableData(
                 f"dataset.batch_size={self.batch_size}: the checkpoint was made within an epoch of batches of "
@@ -104,6 +104,8 @@ class ResumableLoader(DataLoader):
             )
         self._n_before = state["batches"]
         self.sampler.start = self._n_before * self.batch_size
+        assert isinstance(self.sampler, EpochShuffle)
+        assert self.batch_size is not None
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -169,8 +171,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     def manifest_text(self) -> str:
         """The split as a table, an image a line, that `dataset.manifest` follows."""
-        known = (self.names, self.frames, self.contents, self.labels, self.classes, self.manifest_groups())
-        return manifest_text(self.split, *known)
+        columns = (self.names, self.frames, self.contents, self.labels, self.classes, self.manifest_groups())
+        return manifest_text(self.split, *columns)
 
     def manifest_groups(self) -> list[str]:
         """What the split keeps together, for each image."""
@@ -187,6 +189,7 @@ class ImageDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to go on training with other images: those now in test may have been trained on."""
         if self.trainer.state.fn == "fit" and state_dict != self.state_dict():
+        assert self.trainer is not None  # it is the trainer that reads the checkpoint
             raise UnusableData(
                 "the checkpoint was trained on other images, another split or another seed than asked for"
             )
@@ -230,10 +233,10 @@ class ImageDataModule(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def val_dataloader(self) -> DataLoader:
-        """In order; of several processes each takes every so manieth image, and no image is seen twice.
+        """In order. Several processes take the images in turns, so that no image is seen twice.
 
-        Where the trainer takes some of the batches alone (`limit_val_batches`), in an order drawn once for all runs:
-        files lie sorted by class, and the first ones would be of few classes.
+        Where the trainer takes only some of the batches (`limit_val_batches`), the order is shuffled, the same way in
+        all runs: files are sorted by class, so the first ones would be of few classes.
         """
         return self._in_order(self.split.val, self.trainer.limit_val_batches if self.trainer else 1.0)
 
@@ -257,5 +260,5 @@ class ImageDataModule(pl.LightningDataModule):
         return batch
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Batch:  # a whole batch, not a list of images as the loader believes
     return batch

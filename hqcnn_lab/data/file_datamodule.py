@@ -128,13 +128,13 @@ class FileDataModule(ImageDataModule):
         if self.workers is not None and self.workers > cores():
             print(f"dataset.workers={self.workers}: more than there are cores; {cores()} decode", flush=True)
             self.workers = cores()
+        assert self.root is not None  # list_files has refused it
         return decode(Path(self.root).expanduser(), tasks, read, recipe, self.image_size, self.cache_dir, self.workers)
 
     def _find_copies(self, cached: CachedImages) -> tuple[Twins, np.ndarray]:
         """From the cache where they have been looked for before: among 100,000 images that takes minutes."""
         pixels = np.array([record.pixels for record in self.records], dtype=str)
-        found = _stored(cached.folder / TWINS, Twins._fields, lambda: find_twins(cached.images, pixels))
-        twins = Twins(*found)
+        twins = Twins(*_stored(cached.folder / TWINS, Twins._fields, lambda: find_twins(cached.images, pixels)))
         if self._kept_together() != "group":
             return twins, group_twins(twins)
         path = cached.folder / ALIKE
@@ -155,10 +155,11 @@ class FileDataModule(ImageDataModule):
             except ValueError as error:
                 raise UnusableData(f"dataset.manifest={self.manifest}: {error}") from None
         else:
-            known = [column[chosen] for column in (self.labels, self.groups, self.patients, self.halves)]
+            columns = (self.labels, self.groups, self.patients, self.halves)
+            labels, groups, patients, halves = (column[chosen] for column in columns)
             rest = (self.val_fraction, self.split_seed, self.fold, self.n_folds)
             try:
-                split = cut(self.split_kind, *known, self.classes, *rest)
+                split = cut(self.split_kind, labels, groups, patients, halves, self.classes, *rest)
             except ValueError as error:
                 raise UnusableData(f"dataset.split={self.split_kind}: {error}") from None
         return Split(*(chosen[indices] for indices in split))
@@ -174,12 +175,12 @@ class FileDataModule(ImageDataModule):
         return self.pseudonyms if by_patient else [str(group) for group in self.groups]
 
     def audit(self) -> Audit:
-        """What is there, what occurs twice, and what gives the class away."""
+        """Which images there are, what occurs twice, and what gives the class away."""
         heights, widths = (np.array([getattr(r, side) for r in self.records]) for side in ("height", "width"))
-        known = (self.images, self.labels, self.halves, self.patients, heights, widths, self.names)
+        columns = (self.images, self.labels, self.halves, self.patients, heights, widths, self.names)
         modes = [record.mode for record in self.records]
         kept = self.groups if self._kept_together() == "group" and self.manifest is None else None
-        return audit(*known, self.twins, self.split, self.split_name, self.classes, self.published, modes, kept)
+        return audit(*columns, self.twins, self.split, self.split_name, self.classes, self.published, modes, kept)
 
     def not_used(self) -> list[str]:
         """Counts of what is no image of the kind wanted, and the first files that could not be read."""
@@ -201,8 +202,9 @@ def _stored(path: Path, names: Sequence[str], find: Callable[[], Sequence[np.nda
         with np.load(path) as stored:
             return [stored[name] for name in names]
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile):
-        found = find()
+        arrays = find()
     # Another machine, which does not know our processes, may take the file for a dead one's and remove it.
     with suppress(FileNotFoundError), whole_file(path) as scratch, scratch.open("wb") as file:
-        np.savez(file, **dict(zip(names, found, strict=True)))
-    return found
+        named: dict[str, Any] = dict(zip(names, arrays, strict=True))
+        np.savez(file, **named)
+    return arrays

@@ -51,6 +51,7 @@ class RembrandtDataModule(FileDataModule):
         self.incomplete, self.unclear = _compare(Path(self.root).expanduser(), folders)
         tasks = [
             [File(f"{folder.name}/{f.name}".removeprefix("./"), f.size, f.mtime_ns) for f in folder.files]
+        assert self.root is not None  # find_folders has refused it
             for folder in folders
         ]
         return tasks, read_series, recipe("series")
@@ -62,9 +63,9 @@ class RembrandtDataModule(FileDataModule):
         except ValueError as error:
             raise UnusableData(f"dataset.clinical={self.clinical}: {error}") from None
         absent = Diagnosis(None, "not in the clinical table")
-        found = {patient: diagnoses.get(patient, absent) for patient in {record.patient for record in records}}
-        self.unlabelled = {patient: d.reason for patient, d in sorted(found.items()) if d.label is None}
-        labels = {patient: -1 if d.label is None else d.label for patient, d in found.items()}
+        by_patient = {patient: diagnoses.get(patient, absent) for patient in {record.patient for record in records}}
+        self.unlabelled = {patient: d.reason for patient, d in sorted(by_patient.items()) if d.label is None}
+        labels = {patient: -1 if d.label is None else d.label for patient, d in by_patient.items()}
         return np.array([labels[record.patient] for record in records], dtype=np.int64)
 
     def public_name(self, record: ImageRecord, salt: str) -> str:
@@ -79,8 +80,8 @@ class RembrandtDataModule(FileDataModule):
     def not_used(self) -> list[str]:
         """Also series that are not whole, and patients without a class."""
         lines = [
-            f"{as_text(place)}: {found} of the {said} files that metadata.csv lists"
-            for place, found, said in self.incomplete
+            f"{as_text(place)}: {n_files} of the {n_listed} files that metadata.csv lists"
+            for place, n_files, n_listed in self.incomplete
         ]
         lines += [f"metadata.csv: {problem}" for problem in self.unclear]
         lines += [f"not listed: {as_text(place)}, {reason}" for place, reason in self.unread]
@@ -89,9 +90,10 @@ class RembrandtDataModule(FileDataModule):
 
 
 def _compare(root: Path, folders: list[Folder]) -> tuple[list[tuple[str, int, int]], list[str]]:
-    """With the metadata.csv in the root, or beside it where the root is its REMBRANDT folder: place, found, said.
+    """Compare the folders with the metadata.csv in the root, or beside it where the root is its REMBRANDT folder.
 
-    And what of it could not be read: no image hangs on it.
+    Returns place, number of files and number listed of each series that is not whole; and what of the table could not
+    be read, which costs no image.
     """
     path = next((p for p in (root / "metadata.csv", root.parent / "metadata.csv") if p.is_file()), None)
     if path is None:

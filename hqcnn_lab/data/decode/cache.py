@@ -28,7 +28,7 @@ from hqcnn_lab.record.whole_file import remove_leftovers
 
 MANY_FILES = 1000  # fewer are decoded in threads: starting processes would take longer
 ABANDONED = 7 * 86400  # seconds after which what a killed job left behind is removed
-_NAMES = {"encoding": "utf-8", "errors": "surrogateescape"}  # a file's name may be bytes that are no text
+_ERRORS = "surrogateescape"  # a file's name may be bytes that are no text
 
 Reader = Callable[[Path, list[str], int], Decoded]
 
@@ -124,7 +124,7 @@ def _load(entry: Path) -> CachedImages | None:
         about = json.loads((entry / "entry.json").read_text())
         if any((entry / name).stat().st_size != size for name, size in about["bytes"].items()):
             return None
-        with (entry / "index.csv").open(newline="", **_NAMES) as file:
+        with (entry / "index.csv").open(newline="", encoding="utf-8", errors=_ERRORS) as file:
             header, *rows = csv.reader(file)
         if header != list(ImageRecord._fields):
             return None
@@ -205,7 +205,7 @@ def _resume(images: BinaryIO, journal: BinaryIO, size: int) -> list[list]:
 
 
 def _finish(scratch: Path, done: list[list], size: int) -> None:
-    with (scratch / "index.csv").open("w", newline="", **_NAMES) as file:
+    with (scratch / "index.csv").open("w", newline="", encoding="utf-8", errors=_ERRORS) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(ImageRecord._fields)
         writer.writerows(record for line in done for record in line[0])

@@ -95,7 +95,7 @@ def pixel_digest(pixels: np.ndarray) -> str:
         sixteen = pixels.dtype == np.uint16 or (pixels.min() >= 0 and pixels.max() < 2**16)
         kind = "<u2" if sixteen else "<i8"
     digest = xxh3_128(f"{pixels.shape[0]}×{pixels.shape[1]} {kind}".encode())
-    digest.update(np.ascontiguousarray(pixels, kind))
+    digest.update(np.ascontiguousarray(pixels, kind).data)
     return digest.hexdigest()
 
 
@@ -199,7 +199,8 @@ def _displayed(stored: np.ndarray, elements: Elements, form: PixelFormat) -> np.
     elif elements.raw.get("ModalityLUTSequence"):
         raise UnreadableImage("its modality lookup table is damaged")
     elif (slope, intercept) != (1, 0) and slope != 0:
-        bounds = tuple(sorted(slope * bound + intercept for bound in bounds))
+        smallest, largest = sorted(slope * bound + intercept for bound in bounds)
+        bounds = (smallest, largest)
         if max(map(abs, bounds)) > float(np.finfo(np.float32).max) and form.kind != "f":
             raise UnreadableImage("its rescale slope or intercept is beyond all measure")
         values = stored * np.float32(slope) + np.float32(intercept)

@@ -104,9 +104,9 @@ def _n_frames(elements: Elements) -> int:
 
 
 def _colours(elements: Elements, samples: int) -> str:
-    """As it says, in one of the ways that are known; what contradicts the number of samples is the usual of that."""
+    """What the file says, if we read that and it fits the number of samples; if not, what is usual for that number."""
     said = elements.text("PhotometricInterpretation").upper()
-    known = _COLOURS.get(samples, ())
+    usual = _COLOURS.get(samples, ())
     if said and said not in {name for names in _COLOURS.values() for name in names}:
         raise UnreadableImage("its kind of gray or colour (photometric interpretation) is not supported")
-    return said if said in known or not known else known[0]
+    return said if said in usual or not usual else usual[0]

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import numpy as np
 from pydicom.encaps import generate_frames
-from pydicom.uid import UID, UID_dictionary
+from pydicom.uid import UID
 
 from hqcnn_lab.data.decode.dicom_elements import Elements
 from hqcnn_lab.data.decode.dicom_format import PixelFormat, used_bits
@@ -64,8 +64,9 @@ def decoded_frames(elements: Elements, form: PixelFormat) -> Iterator[np.ndarray
         return (used_bits(_unpack_rle(frame, form), form) for frame in encoded_frames(elements, form))
     name = (JPEG | JPEG_LOSSLESS | JPEG_LS | JPEG_2000).get(elements.syntax)
     if name is None:
-        known = elements.syntax in UID_dictionary  # else it may be any text
-        raise UnreadableImage(f"{UID(elements.syntax).name if known else 'its transfer syntax'} is not supported")
+        name = UID(elements.syntax).name
+        in_dictionary = name != elements.syntax  # else it may be any text
+        raise UnreadableImage(f"{name if in_dictionary else 'its transfer syntax'} is not supported")
     codecs = _codecs()
     if codecs is None:
         raise UnreadableImage(f'{name} needs a decoder: pip install "hqcnn-lab[jpeg]"')

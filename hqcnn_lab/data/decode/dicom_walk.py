@@ -3,7 +3,7 @@
 import re
 import struct
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from pydicom.datadict import tag_for_keyword
 
@@ -81,7 +81,7 @@ _TEXT_VR = frozenset(b"AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split
 _FOREIGN = dict.fromkeys([*_BYTES, *SEQUENCES], frozenset[bytes]()) | dict.fromkeys(_TEXTS, frozenset(_NUMBER_VR))
 _FOREIGN |= dict.fromkeys(_INTEGERS, (_TEXT_VR | _NUMBER_VR.keys()) - {b"US", b"SS"})
 _NOT_ZERO = re.compile(rb"[^\0]")
-_BYTE_ORDER = {"<": "little", ">": "big"}
+_BYTE_ORDER: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 
 
 def looks_explicit(vr: bytes) -> bool:
@@ -181,8 +181,8 @@ class Walk:
         """Return where a value of undefined length ends."""
         content, inside = self.content, [_SEQUENCE_END]  # what will end each of the sequences and items we are in
         if not self._is_item(at):
-            found = content.find(struct.pack(f"{self.order}HH", 0xFFFE, 0xE0DD), at)
-            return found + 8 if found >= 0 else len(content)
+            end = content.find(struct.pack(f"{self.order}HH", 0xFFFE, 0xE0DD), at)
+            return end + 8 if end >= 0 else len(content)
         while inside and at + 8 <= len(content):
             tag, _, length, at = self.header(at)
             if tag == _SEQUENCE_END:

@@ -110,8 +110,12 @@ def read_series(root: Path, names: list[str], size: int) -> Decoded:
 def read_pictures(root: Path, names: list[str], size: int) -> Decoded:
     """Read files that stand alone, one after another, as `read_picture` does."""
     every = [read_picture(root, name, size) for name in names]
-    records, skipped, left_out = ([item for one in every for item in one[i]] for i in (0, 2, 3))
-    return Decoded(records, np.concatenate([one.images for one in every]), skipped, left_out)
+    return Decoded(
+        [record for one in every for record in one.records],
+        np.concatenate([one.images for one in every]),
+        [problem for one in every for problem in one.skipped],
+        [problem for one in every for problem in one.left_out],
+    )
 
 
 def read_picture(root: Path, name: str, size: int) -> Decoded:
@@ -163,8 +167,9 @@ def _series(one: _Slice) -> tuple[str, str, str]:
 
 
 def _record(file: str, content: str, image: DicomImage, place: int) -> ImageRecord:
+    height, width = image.pixels.shape
     of_series = (file, image.frame, image.patient, image.study, image.series, place)
-    return ImageRecord(*of_series, *image.pixels.shape, image.mode, content, image.digest)
+    return ImageRecord(*of_series, height, width, image.mode, content, image.digest)
 
 
 def _scanned(image: DicomImage) -> np.ndarray:
@@ -187,13 +192,7 @@ def _percentiles(images: list[np.ndarray]) -> tuple[float, float]:
     high = max(image.max().item() for image in images)
     low = min([0, *(image.min().item() for image in images if image.dtype.kind != "u")])
     if all(image.dtype.kind in "iu" for image in images) and high - low < 2**20:
-        counts = np.zeros(high - low + 1, np.int64)
-        for image in images:
-            counts += np.bincount((image.astype(np.intp) - low if low else image).ravel(), minlength=len(counts))
-        cumulative = counts.cumsum()
-
-        def ordered(place: int) -> float:
-            return low + int(np.searchsorted(cumulative, place, side="right"))
+        ordered = _ordered_integers(images, low, high)
     else:
         ordered = _ordered_reals(images)
 
@@ -202,6 +201,15 @@ def _percentiles(images: list[np.ndarray]) -> tuple[float, float]:
         for place in places
     )
     return below, above
+
+
+def _ordered_integers(images: list[np.ndarray], low: int, high: int) -> Callable[[int], float]:
+    """Return what tells the number at a place of all in order, of integers from `low` to `high`: by counting them."""
+    counts = np.zeros(high - low + 1, np.int64)
+    for image in images:
+        counts += np.bincount((image.astype(np.intp) - low if low else image).ravel(), minlength=len(counts))
+    cumulative = counts.cumsum()
+    return lambda place: low + int(np.searchsorted(cumulative, place, side="right"))
 
 
 def _ordered_reals(images: list[np.ndarray]) -> Callable[[int], float]:
@@ -213,7 +221,7 @@ def _ordered_reals(images: list[np.ndarray]) -> Callable[[int], float]:
         return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
     def counted(parts: Iterable[np.ndarray]) -> np.ndarray:
-        return sum(np.bincount(part, minlength=2**16) for part in parts).cumsum()
+        return sum((np.bincount(part, minlength=2**16) for part in parts), start=np.zeros(2**16, np.int64)).cumsum()
 
     upper = counted((keys(image) >> 16) + 2**15 for image in images)
 

@@ -21,10 +21,11 @@ def non_brain_images(n: int, side: int, seed: int, pictures: tuple[str, ...] = L
     from skimage.util import img_as_float
 
     rng = np.random.default_rng(seed)
-    known = [img_as_float(getattr(data, name)()) for name in pictures]
-    gray = [rgb2gray(picture[..., :3]) if picture.ndim == 3 else picture for picture in known]
+    loaded = [np.asarray(img_as_float(getattr(data, name)())) for name in pictures]
+    gray = [np.asarray(rgb2gray(picture[..., :3])) if picture.ndim == 3 else picture for picture in loaded]
     small = [min(1.0, 4 * side / min(picture.shape)) for picture in gray]  # once: crops of large pictures take long
-    gray = [resize(p, [round(k * n) for n in p.shape], anti_aliasing=True) for p, k in zip(gray, small, strict=True)]
+    shapes = [[round(scale * length) for length in picture.shape] for picture, scale in zip(gray, small, strict=True)]
+    gray = [np.asarray(resize(p, shape, anti_aliasing=True)) for p, shape in zip(gray, shapes, strict=True)]
     images = np.empty((n, side, side), np.float32)
     for i in range(n):
         if i % 4 == 3:
@@ -33,8 +34,8 @@ def non_brain_images(n: int, side: int, seed: int, pictures: tuple[str, ...] = L
             picture = gray[rng.integers(len(gray))]
             size = rng.integers(min(picture.shape) // 3, min(picture.shape) + 1)
             y, x = (rng.integers(length - size + 1) for length in picture.shape)
-            image = np.rot90(picture[y : y + size, x : x + size], rng.integers(4))[:: rng.choice([-1, 1])]
-            image = resize(image, (side, side), anti_aliasing=True)
+            image = np.rot90(picture[y : y + size, x : x + size], int(rng.integers(4)))[:: rng.choice([-1, 1])]
+            image = np.asarray(resize(image, (side, side), anti_aliasing=True))
         low, high = image.min(), image.max()
         images[i] = (image - low) / max(high - low, 1e-6)
     return images

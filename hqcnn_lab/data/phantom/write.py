@@ -20,7 +20,7 @@ from hqcnn_lab.data.phantom.scanner_header import scanner_header
 from hqcnn_lab.data.source import clinical, layout
 from hqcnn_lab.record.whole_file import whole_folder
 
-_GRADES = dict(zip(clinical.CLASSES, ("II", "IV", "II", "III"), strict=True))
+_GRADES: dict[str, str] = dict(zip(clinical.CLASSES, ("II", "IV", "II", "III"), strict=True))
 _CLINICAL_COLUMNS = "SUBJECT_ID,AGE_RANGE,GENDER,DISEASE_TYPE,WHO_GRADE"
 _METADATA_COLUMNS = (
     "Series UID,Collection,3rd Party Analysis,Data Description URI,Subject ID,Study UID,Study Description,Study Date,"
@@ -140,7 +140,7 @@ def write_dicom(
 
 
 class _Series(NamedTuple):
-    """`index` counts the series of all patients: what varies from series to series is told from it."""
+    """`index` counts the series of all patients: it decides what varies from series to series."""
 
     study: int
     number: int

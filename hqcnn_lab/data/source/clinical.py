@@ -81,9 +81,9 @@ def _diagnoses(rows: Any, id_column: str | None, class_column: str | None) -> di
         if not patient:
             continue
         diagnosis = _diagnosis(cells[class_at])
-        known = diagnoses.setdefault(patient, diagnosis)
+        first = diagnoses.setdefault(patient, diagnosis)
         line = first_line.setdefault(patient, rows.line_num)
-        if known.label != diagnosis.label:
+        if first.label != diagnosis.label:
             raise ValueError(
                 f"lines {line} and {rows.line_num} of the clinical table are of one patient and disagree in column "
                 f"{columns[class_at].strip()}; keep one"

@@ -63,7 +63,7 @@ def fetch_kaggle(root: str | Path) -> Path:
             raise DownloadError(f"{root} is not empty, and not the data set: {error}") from error
         return root
     try:
-        import kagglehub
+        import kagglehub  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError as error:
         raise DownloadError(
             f"kagglehub is not installed: `pip install kagglehub` and try again, or {by_hand}"

@@ -45,8 +45,8 @@ def find_images(root: str | Path | None) -> list[ImageFile]:
         for half in HALVES:
             if not (root / half).is_dir():
                 raise ValueError(f"there is no {half}/ in it; {_hint(root)}")
-            there = {file.label for file in files if file.half == half}
-            if missing := [name for label, name in enumerate(CLASSES) if label not in there]:
+            present = {file.label for file in files if file.half == half}
+            if missing := [name for label, name in enumerate(CLASSES) if label not in present]:
                 raise ValueError(f"no images in {half}/{{{','.join(missing)}}}; {_hint(root)}")
     except OSError as error:
         raise ValueError(f"it cannot be read: {error.strerror or type(error).__name__}") from None

@@ -176,10 +176,10 @@ def missing_files(root: str | Path, folders: list[Folder], series: dict[str, Ser
     A folder is a series' own if patient, study and series folder have the same names, whichever of them `root` is.
     """
     above = Path(root).expanduser().resolve().parts
-    found = {_last_three((*above, *folder.name.split("/"))): len(folder.files) for folder in folders}
+    n_files = {_last_three((*above, *folder.name.split("/"))): len(folder.files) for folder in folders}
     missing = []
     for entry in series.values():
-        n_found = found.get(_last_three(tuple(entry.location.split("/"))), 0)
+        n_found = n_files.get(_last_three(tuple(entry.location.split("/"))), 0)
         if n_found < entry.n_images:
             missing.append((entry.location, n_found, entry.n_images))
     return sorted(missing)

@@ -1,4 +1,4 @@
-"""Look over a data set before anything is trained: what is there, what occurs twice, what gives the class away."""
+"""Look over a data set before training: which images there are, what occurs twice, what gives the class away."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -88,14 +88,14 @@ def audit(
     """
 
     def per_class(chosen: np.ndarray) -> dict[str, int]:
-        known = labels[chosen][labels[chosen] >= 0]
-        return dict(zip(classes, np.bincount(known, minlength=len(classes)).tolist(), strict=True))
+        labelled = labels[chosen][labels[chosen] >= 0]
+        return dict(zip(classes, np.bincount(labelled, minlength=len(classes)).tolist(), strict=True))
 
     numbers = group_twins(twins)
     group_sizes = np.bincount(numbers)
     sizes = Counter(zip(widths.tolist(), heights.tolist(), strict=True))
     training = np.concatenate([split.train, split.val])
-    known = {part: set(patients[indices].tolist()) - {""} for part, indices in split._asdict().items()}
+    ids = {part: set(patients[indices].tolist()) - {""} for part, indices in split._asdict().items()}
     accuracy, twinless = _neighbour_accuracy(images, labels, twins, training, split.test)
     return Audit(
         split=kind,
@@ -111,10 +111,10 @@ def audit(
         largest_group=int(group_sizes.max(initial=0)),
         conflicts=_conflicts(numbers, labels, files),
         kept={} if kept is None else _kept(kept, labels, files),
-        patients={part: len(ids) for part, ids in known.items()} if any(known.values()) else {},
+        patients={part: len(of_part) for part, of_part in ids.items()} if any(ids.values()) else {},
         shared_patients={
-            "val": len(known["val"] & known["train"]),
-            "test": len(known["test"] & (known["train"] | known["val"])),
+            "val": len(ids["val"] & ids["train"]),
+            "test": len(ids["test"] & (ids["train"] | ids["val"])),
         },
         shortcuts=shortcut_accuracy(images, heights, widths, labels, training, split.test),
         nearest_neighbour=accuracy,
@@ -186,8 +186,8 @@ def describe(audit: Audit) -> list[str]:
 def _kept(numbers: np.ndarray, labels: np.ndarray, files: Sequence[str]) -> dict[str, int]:
     sizes = np.bincount(numbers)
     several = sizes[sizes > 1]
-    found = {"groups": len(several), "images": int(several.sum()), "largest": int(sizes.max(initial=0))}
-    return found | {"mixed": len(_conflicts(numbers, labels, files))}
+    counts = {"groups": len(several), "images": int(several.sum()), "largest": int(sizes.max(initial=0))}
+    return counts | {"mixed": len(_conflicts(numbers, labels, files))}
 
 
 def _count(twins: Twins, halves: np.ndarray, split: Split) -> Copies:
@@ -210,10 +210,11 @@ def _conflicts(numbers: np.ndarray, labels: np.ndarray, files: Sequence[str]) ->
     """The files of each group of copies whose images do not all have the same label, where they have one."""
     low = np.full(int(numbers.max(initial=-1)) + 1, labels.max(initial=0))
     high = np.zeros_like(low)
-    known = labels >= 0
-    np.minimum.at(low, numbers[known], labels[known])
-    np.maximum.at(high, numbers[known], labels[known])
-    return [[files[i] for i in np.flatnonzero(numbers == number)] for number in np.flatnonzero(low < high)]
+    labelled = labels >= 0
+    np.minimum.at(low, numbers[labelled], labels[labelled])
+    np.maximum.at(high, numbers[labelled], labels[labelled])
+    mixed = np.flatnonzero(low < high)
+    return [[files[i] for i in np.flatnonzero(numbers == number).tolist()] for number in mixed]
 
 
 def _neighbour_accuracy(

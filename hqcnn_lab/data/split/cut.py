@@ -87,14 +87,14 @@ def stratified(
     """
     rng = np.random.default_rng(seed)
     inverse, sizes, group_labels = _by_group(labels, np.arange(len(labels)) if groups is None else groups)
-    drawn = np.zeros(len(sizes), dtype=bool)
+    is_drawn = np.zeros(len(sizes), dtype=bool)
     for label in np.unique(group_labels):
         members = rng.permutation(np.flatnonzero(group_labels == label))
         if len(members) > 1:
             n_images = sizes[members].sum()
             n_drawn = min(max(round(fraction * n_images), 1), n_images - 1)
-            drawn[members[_fill(sizes[members], n_drawn, max(len(members) - n_kept, 1))]] = True
-    return drawn[inverse]
+            is_drawn[members[_fill(sizes[members], n_drawn, max(len(members) - n_kept, 1))]] = True
+    return is_drawn[inverse]
 
 
 def folds(labels: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> np.ndarray:

@@ -103,9 +103,10 @@ def count_pairs(twins: Twins, some: np.ndarray, others: np.ndarray) -> int:
     The masks are either the same or disjoint: otherwise a pair in both would count twice.
     """
     n = len(twins.original)
-    here, there = (np.bincount(twins.original[mask], minlength=n) for mask in (some, others))
+    in_some, in_others = (np.bincount(twins.original[mask], minlength=n) for mask in (some, others))
     left, right = twins.near.T
-    exact, near = here @ there, here[left] @ there[right] + here[right] @ there[left]
+    exact = in_some @ in_others
+    near = in_some[left] @ in_others[right] + in_some[right] @ in_others[left]
     same = np.array_equal(some, others)
     return int((exact - some.sum() + near) // 2 if same else exact + near)
 
@@ -143,7 +144,7 @@ def _near_pairs(bits: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
     ones = bits.sum(1) / 2
     order = np.argsort(ones, kind="stable")
     bits, ones = bits[order], ones[order]
-    found = [np.empty((0, 2), dtype=np.int64)]
+    blocks = [np.empty((0, 2), dtype=np.int64)]
     for start in range(0, len(bits), _BLOCK):
         stop = min(start + _BLOCK, len(bits))
         within = np.searchsorted(ones, ones[stop - 1] + MAX_HASH_DISTANCE, "right")
@@ -152,18 +153,18 @@ def _near_pairs(bits: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
             product = bits[start:stop] @ bits[left : min(left + _BLOCK, within)].T
             i, j = np.divmod(np.flatnonzero(product >= 64 - 2 * MAX_HASH_DISTANCE), product.shape[1])
             once = start + i < left + j
-            found.append(_correlated(thumbnails, order[start + i[once]], order[left + j[once]]))
-    pairs = np.sort(np.concatenate(found), axis=1)
+            blocks.append(_correlated(thumbnails, order[start + i[once]], order[left + j[once]]))
+    pairs = np.sort(np.concatenate(blocks), axis=1)
     return pairs[np.lexsort(pairs.T[::-1])]
 
 
 def _correlated(thumbnails: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    found = [np.empty((0, 2), dtype=np.int64)]
+    pairs = [np.empty((0, 2), dtype=np.int64)]
     for start in range(0, len(i), _CORRELATED):
         a, b = i[start : start + _CORRELATED], j[start : start + _CORRELATED]
         correlation = np.einsum("pk,pk->p", thumbnails[a], thumbnails[b], dtype=np.float32)
-        found.append(np.stack([a, b], 1)[correlation >= MIN_CORRELATION])
-    return np.concatenate(found)
+        pairs.append(np.stack([a, b], 1)[correlation >= MIN_CORRELATION])
+    return np.concatenate(pairs)
 
 
 def _alike(bits: np.ndarray, thumbnails: np.ndarray) -> Iterator[np.ndarray]:

@@ -53,9 +53,8 @@ def manifest_text(
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     writer.writerow(Row._fields)
-    writer.writerows(
-        Row(files[i], frames[i], contents[i], part[i], classes[labels[i]], groups[i]) for i in np.flatnonzero(part)
-    )
+    for i in np.flatnonzero(part).tolist():
+        writer.writerow(Row(files[i], frames[i], contents[i], part[i], classes[int(labels[i])], groups[i]))
     # A file's name may be bytes that are no text.
     return output.getvalue().encode("utf-8", "backslashreplace").decode()
 
@@ -126,33 +125,35 @@ def split_from_manifest(
     are told apart by their file's name, then by their label, then by the order of names. Images that the table does not
     name are in no part. Raises `ValueError`, one line, where an image is missing or is labelled otherwise.
     """
+    class_names = [classes[int(label)] for label in labels]
     at_hand: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, key in enumerate(zip(contents, frames, strict=True)):
         at_hand[key].append(i)
     wanted: dict[tuple[str, str], list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         wanted[row.content, row.frame].append(number)
-    found = np.full(len(rows), -1)
+    image_of_row = np.full(len(rows), -1)
     for key, numbers in wanted.items():
         images = at_hand.get(key, [])
         if len(numbers) == len(images) == 1:
-            found[numbers[0]] = images[0]
+            image_of_row[numbers[0]] = images[0]
         else:
-            names = [(files[i], classes[labels[i]]) for i in images]
+            names = [(files[i], class_names[i]) for i in images]
             for row, image in _told_apart([(rows[n].file, rows[n].label) for n in numbers], names):
-                found[numbers[row]] = images[image]
-    if (found < 0).any():
-        first = shown(rows[int(np.argmin(found))].file)
-        raise ValueError(f"{(found < 0).sum()} of the manifest's {len(rows)} images are not here, such as {first}")
-    otherwise = [(i, row.label) for i, row in zip(found, rows, strict=True) if classes[labels[i]] != row.label]
+                image_of_row[numbers[row]] = images[image]
+    if (missing := image_of_row < 0).any():
+        first = shown(rows[int(np.argmax(missing))].file)
+        raise ValueError(f"{missing.sum()} of the manifest's {len(rows)} images are not here, such as {first}")
+    images_in_order: list[int] = image_of_row.tolist()
+    otherwise = [(i, row.label) for i, row in zip(images_in_order, rows, strict=True) if class_names[i] != row.label]
     if otherwise:
         i, theirs = otherwise[0]
         raise ValueError(
             f"{len(otherwise)} images are labelled otherwise than in the manifest, such as {shown(files[i])}: "
-            f"{classes[labels[i]]} here, {shown(theirs)} there"
+            f"{class_names[i]} here, {shown(theirs)} there"
         )
     parts = np.array([row.split for row in rows])
-    return Split(*(found[parts == name] for name in Split._fields))
+    return Split(*(image_of_row[parts == name] for name in Split._fields))
 
 
 def _told_apart(rows: list[tuple[str, str]], images: list[tuple[str, str]]) -> Iterator[tuple[int, int]]:
@@ -164,8 +165,8 @@ def _told_apart(rows: list[tuple[str, str]], images: list[tuple[str, str]]) -> I
             waiting[images[image][compared]].append(image)
         pairs = [(row, queue.popleft()) for row in some if (queue := waiting[rows[row][compared]])]
         yield from pairs
-        told = {row for row, _ in pairs}
-        some = [row for row in some if row not in told]
+        matched = {row for row, _ in pairs}
+        some = [row for row in some if row not in matched]
         others = sorted((image for queue in waiting.values() for image in queue), key=images.__getitem__)
 
 

@@ -73,7 +73,12 @@ class CommandParser(argparse.ArgumentParser):
             sys.stdout.reconfigure(errors="replace")  # a terminal that knows no × gets a ?, not a traceback
 
     def error(self, message: str) -> NoReturn:
-        self.exit(1, f"error: {message} (--help lists what there is)\n")
+        refuse_option(self, message)
+
+
+def refuse_option(parser: argparse.ArgumentParser, message: str) -> NoReturn:
+    """Answer a wrong option in one line, with exit status 1; argparse would print its usage, and exit with 2."""
+    parser.exit(1, f"error: {message} (--help lists what there is)\n")
 
 
 def read_overrides(

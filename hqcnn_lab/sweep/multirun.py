@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 import re
 import shlex
@@ -16,7 +17,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.config.override import n_jobs
+from hqcnn_lab.config.compose import compose_sweep
+from hqcnn_lab.config.override import as_override, n_jobs
 from hqcnn_lab.record.digest import digest
 from hqcnn_lab.record.environment import code_version
 from hqcnn_lab.record.run_folder import RunFolder, flat
@@ -100,12 +102,16 @@ def _error(run: RunFolder) -> str:
     return " ".join(said.split()) or "ended without a word"
 
 
-def run_sweep(overrides: Sequence[str], config: DictConfig, start: Callable[[], None]) -> None:
+def run_sweep(overrides: Sequence[str], start: Callable[[], None]) -> None:
     """Say what is about to run, run it, and leave `jobs.csv` in the sweep's folder, however it ends.
 
-    `config` is the first job's with its `hydra` part, `start` hands over to Hydra. Exits with status 1 where a job has
-    come to no result.
+    `start` hands the command line over to Hydra. Exits with status 1 where a job has come to no result.
     """
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # lists its plugins where Optuna keeps its trials
+    config = compose_sweep(overrides)
+    # The folder may be named by the time: settled here, it is the same before and after.
+    if not any(line.startswith("hydra.sweep.dir=") for line in overrides):
+        sys.argv.append(as_override("hydra.sweep.dir", config.hydra.sweep.dir))
     folder = Path(config.hydra.sweep.dir).absolute()
     folder.mkdir(parents=True, exist_ok=True)  # a search keeps its trials there
     sweep_up(folder)

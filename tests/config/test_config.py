@@ -11,13 +11,13 @@ from conftest import tiny_config
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hqcnn_lab import train as train_module
 from hqcnn_lab.config import check as rules
 from hqcnn_lab.config.check import slow_precision
 from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.config.override import as_override
+from hqcnn_lab.config.train_line import read_train_line
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.run.training import train
 
@@ -332,12 +332,12 @@ def test_what_a_search_or_a_launcher_would_choke_on_is_refused_in_one_line(lines
 def test_options_may_follow_overrides(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     # Regression: `seed=0,1 -m logger=none` was answered by three lines of usage.
     monkeypatch.setattr(sys, "argv", ["train", "logger=none", "--cfg", "job", "-m", "seed=0,1"])
-    arguments = train_module._arguments()
+    arguments = read_train_line()
     assert (arguments.multirun, arguments.cfg, arguments.overrides) == (True, "job", ["logger=none", "seed=0,1"])
     assert sys.argv == ["train", "--cfg", "job", "-m", "logger=none", "seed=0,1"]
     monkeypatch.setattr(sys, "argv", ["train", "--foo"])
     with pytest.raises(SystemExit):
-        train_module._arguments()
+        read_train_line()
     assert capsys.readouterr().err == "error: unrecognized arguments: --foo (--help lists what there is)\n"
 
 

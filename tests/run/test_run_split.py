@@ -129,15 +129,15 @@ def test_a_manifest_of_other_images_is_one_line(run: Path, tmp_path: Path) -> No
 
 def test_a_cache_that_cannot_be_built_is_one_line(brain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Regression: it ended in a traceback.
-    from hqcnn_lab.train import _job
+    from hqcnn_lab.run.single import run_single
 
     def killed(self: KaggleDataModule) -> None:
         raise CacheError("a process that decoded images was killed; start again")
 
     monkeypatch.setattr(KaggleDataModule, "prepare_data", killed)
     monkeypatch.setattr(
-        "hqcnn_lab.train.HydraConfig.get", lambda: DictConfig({"mode": "RUN", "runtime": {"output_dir": "none"}})
+        "hqcnn_lab.run.single.HydraConfig.get", lambda: DictConfig({"mode": "RUN", "runtime": {"output_dir": "none"}})
     )
     with pytest.raises(SystemExit) as end:
-        _job(config(tmp_path / "run", brain))
+        run_single(config(tmp_path / "run", brain))
     assert end.value.code == "error: tiny: a process that decoded images was killed; start again"

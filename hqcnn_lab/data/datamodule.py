@@ -102,10 +102,10 @@ class ResumableLoader(DataLoader):
                 f"dataset.batch_size={self.batch_size}: the checkpoint was made within an epoch of batches of "
                 f"{state['batch_size']}; ask for the same again"
             )
-        self._n_before = state["batches"]
-        self.sampler.start = self._n_before * self.batch_size
         assert isinstance(self.sampler, EpochShuffle)
         assert self.batch_size is not None
+        self._n_before = state["batches"]
+        self.sampler.start = self._n_before * self.batch_size
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -188,8 +188,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Refuse to go on training with other images: those now in test may have been trained on."""
-        if self.trainer.state.fn == "fit" and state_dict != self.state_dict():
         assert self.trainer is not None  # it is the trainer that reads the checkpoint
+        if self.trainer.state.fn == "fit" and state_dict != self.state_dict():
             raise UnusableData(
                 "the checkpoint was trained on other images, another split or another seed than asked for"
             )

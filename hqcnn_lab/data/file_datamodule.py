@@ -125,10 +125,10 @@ class FileDataModule(ImageDataModule):
             tasks, read, recipe = self.list_files()
         except ValueError as error:
             raise UnusableData(f"dataset.root={self.root}: {error}") from None
+        assert self.root is not None  # list_files has refused it
         if self.workers is not None and self.workers > cores():
             print(f"dataset.workers={self.workers}: more than there are cores; {cores()} decode", flush=True)
             self.workers = cores()
-        assert self.root is not None  # list_files has refused it
         return decode(Path(self.root).expanduser(), tasks, read, recipe, self.image_size, self.cache_dir, self.workers)
 
     def _find_copies(self, cached: CachedImages) -> tuple[Twins, np.ndarray]:

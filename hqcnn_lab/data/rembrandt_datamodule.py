@@ -48,10 +48,10 @@ class RembrandtDataModule(FileDataModule):
     def list_files(self) -> tuple[list[list[File]], Reader, str]:
         """A task is a folder: in every layout, a series."""
         folders, self.unread = find_folders(self.root)
+        assert self.root is not None  # find_folders has refused it
         self.incomplete, self.unclear = _compare(Path(self.root).expanduser(), folders)
         tasks = [
             [File(f"{folder.name}/{f.name}".removeprefix("./"), f.size, f.mtime_ns) for f in folder.files]
-        assert self.root is not None  # find_folders has refused it
             for folder in folders
         ]
         return tasks, read_series, recipe("series")

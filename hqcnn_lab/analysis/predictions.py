@@ -26,7 +26,7 @@ class Predictions:
 
 
 def read_predictions(folder: str | Path) -> Predictions | None:
-    """Of a run folder; None where the file is absent. Raises `Unusable` where it is no table of predictions."""
+    """The predictions of a run folder; None where there is no file. Raises `Unusable` where it is no such table."""
     try:
         lines = read_table(Path(folder) / "predictions.csv")
         _, head = next(lines, (0, []))
@@ -124,7 +124,7 @@ def _one_sided(is_class: np.ndarray) -> bool:
 
 
 def _columns(path: Path, *names: str) -> list[tuple[str, ...]]:
-    """Of each row what is under `names`. Raises ValueError, one line, where that is not to be had of every row."""
+    """The cells under `names` of each row. Raises ValueError, one line, where a row does not have them."""
     try:
         rows = read_table(path)
         _, head = next(rows, (0, []))

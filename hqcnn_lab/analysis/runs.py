@@ -13,7 +13,7 @@ from hqcnn_lab.analysis.row import Row, as_mapping, described
 from hqcnn_lab.record.plain_file import Unusable, read_table
 from hqcnn_lab.record.run_folder import RunFolder, Status, flat
 
-# Any one makes a folder a run's: a job that is killed in its first moment leaves no more than its log.
+# Any one of these makes a folder that of a run: a job that is killed at once leaves only its log.
 _MARKS = {"status.json", "summary.json", "environment.json", "output.log"}
 _ASIDE = re.compile(r"\.(interrupted|failed)-\d+$")
 _IN_STUDY = ("condition", "arm", "stage")
@@ -132,7 +132,7 @@ def _code(git: Any) -> Row:
 
 
 def _is_alive(status: Status) -> bool:
-    """Whether the process that wrote so is still there, and is not another of the same number."""
+    """Whether the process that wrote this still runs, and is not a later one with the same number."""
     if not status.process:
         return False
     try:

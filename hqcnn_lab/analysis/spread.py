@@ -21,7 +21,7 @@ class Spread:
 
 
 def spread(values: Sequence[float]) -> Spread | None:
-    """None where there is no value."""
+    """The spread of one figure over seeds; None where there is no value. Not for images: see `bootstrap_accuracy`."""
     if not values:
         return None
     n, mean = len(values), statistics.fmean(values)

@@ -62,5 +62,5 @@ def near_best(means: Mapping[float, float], factors: Sequence[float]) -> tuple[f
 
 
 def seed_list(seeds: Sequence[int]) -> str:
-    """As it is read: "seed 3", "seeds 0, 1, 2"."""
+    """Seeds as a text: "seed 3", "seeds 0, 1, 2"."""
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"

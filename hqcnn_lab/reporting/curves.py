@@ -20,12 +20,12 @@ STEEP = 0.85  # a true-positive rate that is reached within GOOD false positives
 GOOD = 0.1
 _FEW = 10  # images in a bin of confidence: the accuracy of fewer is noise
 
-# Without the black and the grey, which one of the two backgrounds swallows.
+# Without black and grey, which cannot be seen on the dark or the light background.
 LINE_COLOURS = tuple(colour for colour in COLOURS if colour not in ("#000000", "#999999"))
 
 
 def metrics_of(groups: Sequence[Group], problems: Problems) -> dict[str, dict[str, Series]]:
-    """By folder, what each finished run logged; one whose file is lost is left out, and `problems` gets the reason."""
+    """By folder, what each finished run logged; where a file is lost, `problems` gets the reason."""
     read = {}
     for folder in (row["folder"] for group in groups for row in group.finished):
         with problems.noted(folder, "metrics.csv"):
@@ -78,7 +78,7 @@ def _over_epochs(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
 
 
 def _over_steps(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
-    """Binned by step: the mean of the logarithm."""
+    """The mean of the logarithm in each bin of steps."""
     last = max(steps[-1] for steps, _ in series) + 1
     edges = np.linspace(0, last, min(N_POINTS, max(len(values) for _, values in series)) + 1)
     table = np.full((len(series), len(edges) - 1), np.nan)

@@ -1,4 +1,4 @@
-"""Runs that differ in their seed only belong together; what differs between such groups names them."""
+"""Runs that differ only in their seed form a group; a group is named by what differs from the other groups."""
 
 import json
 import re
@@ -9,18 +9,18 @@ from typing import Any
 
 from hqcnn_lab.analysis.row import Row
 
-# What says where a run was written and who looked on, and nothing of what it computed.
+# Keys that say where a run was written and how it was watched, and change nothing that it computed.
 _SEEDS = {"seed", "dataset.seed", "callbacks.epoch_seed.seed"}
 _ASIDE = {"name", "ckpt_path", "resume", "figures", "trainer.default_root_dir", "dataset.cache_dir", "dataset.workers"}
 _ASIDE_RE = re.compile(r"paths\.|logger\.|logger$|callbacks\.(progress|\w+\.dirpath)")
-_NEWER = {"trainer.strategy": "auto"}  # keys that older runs lack, at what they were then
-_PLACES = {"dataset.root", "dataset.manifest", "dataset.clinical"}  # by their last part: one may be absolute
+_NEWER = {"trainer.strategy": "auto"}  # keys that older runs lack, with the value that they stood for
+_PLACES = {"dataset.root", "dataset.manifest", "dataset.clinical"}  # compared by their last part: one may be absolute
 _FIRST = ("condition", "arm", "dataset", "model", "optim", "stage")
 
 
 @dataclass
 class Group:
-    """Runs of one setting. `runs` holds all, `finished` of each seed the last finished one of use, by seed."""
+    """Runs of one setting: `runs` holds all, `finished` the last finished run of each seed that is usable, by seed."""
 
     id: str
     name: str
@@ -35,13 +35,13 @@ class Group:
         return {key: self.runs[0].get(key) for key in ("dataset", "model", "optim")}
 
     def values(self, key: str) -> list[float]:
-        """A figure of the finished runs, in their seeds' order, those that do not have it left out."""
+        """A figure of the finished runs, in their seeds' order; runs without it are left out."""
         return [row[key] for row in self.finished if isinstance(row.get(key), int | float)]
 
 
 @dataclass
 class Family:
-    """Groups that are to be compared: of one data set, split and condition. `tuning` groups only chose rates."""
+    """Groups to compare with each other: they have one data set, split and condition."""
 
     id: str
     name: str
@@ -49,7 +49,7 @@ class Family:
 
     @property
     def results(self) -> list[Group]:
-        """The groups that comparisons are of: not those of a study's tuning, which saw other seeds than the result."""
+        """The groups that are compared: not those of a study's tuning, whose seeds are others than the result's."""
         final = [group for group in self.groups if group.settings.get("stage") != "tune"]
         return final or self.groups
 
@@ -75,7 +75,7 @@ def make_families(rows: Sequence[Row]) -> list[Family]:
 
 
 def settings(row: Row) -> dict[str, Any]:
-    """What a run was told to compute, but for its seed; and how it is called (`optim`, `arm`, …)."""
+    """What a run had to compute, without its seed; and how its parts are called (`optim`, `arm`, …)."""
     kept = {}
     for name, value in row.items():
         key = name.removeprefix("config/")

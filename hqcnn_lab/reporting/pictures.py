@@ -58,7 +58,7 @@ class CircuitPicture:
 
 
 def circuits(groups: Sequence[Group]) -> tuple[list[CircuitPicture], list[str]]:
-    """Each circuit once, of as many as a page holds; of networks that have any. And in words, what is not drawn."""
+    """The circuits of the groups, each once, as many as a page holds; and in words, what is not drawn."""
     from hqcnn_lab.quantum.circuit import make_circuit
     from hqcnn_lab.quantum.draw import draw_figure, draw_text
 
@@ -93,10 +93,10 @@ def circuits(groups: Sequence[Group]) -> tuple[list[CircuitPicture], list[str]]:
 
 
 class Gallery:
-    """The surest mistakes of a report's first runs, up to `N_RUNS`; a data set that several share is made once.
+    """The surest mistakes of up to `N_RUNS` runs; a data set that several runs share is made once.
 
-    The images are built again from a run's configuration, and scored again by its checkpoint; what does not come out as
-    it was written down is not shown.
+    The images are built again from a run's configuration, and scored again by its checkpoint; an image whose prediction
+    comes out otherwise than the run wrote it is not shown.
     """
 
     def __init__(self, n_families: int) -> None:
@@ -105,7 +105,7 @@ class Gallery:
         self.data_sets: dict[str, Any] = {}
 
     def hang(self, groups: Sequence[Group], tests: Mapping[str, Predictions]) -> list[Mistakes]:
-        """Of the best run on validation of each group, as far as there is room."""
+        """The mistakes of each group's best run on validation, as long as there is room."""
         hung: list[Mistakes] = []
         for group in groups:
             runs = [row for row in group.finished if row["folder"] in tests]

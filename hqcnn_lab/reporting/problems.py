@@ -8,7 +8,7 @@ from hqcnn_lab.analysis.row import Row
 
 
 class Problems:
-    """`found`: by folder and file, one line each; those that came with the rows, and those that are met later on."""
+    """`found`: by folder and file, one line each: those that came with the rows, and those that the report meets."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.found: dict[str, dict[str, str]] = {}
@@ -18,7 +18,7 @@ class Problems:
 
     @contextmanager
     def noted(self, folder: str, name: str) -> Iterator[None]:
-        """Go on after what is read here, of a file `name` in a run's `folder`, was not there or not to be used."""
+        """Read the file `name` of a run's `folder` in this block: if it is unusable, this is noted and the report goes on."""
         try:
             yield
         except FileNotFoundError:

@@ -39,7 +39,7 @@ def budget(family: Family) -> Table:
 
 
 def unequal(family: Family) -> list[str]:
-    """What makes the comparison unfair, in lines."""
+    """What makes the comparison unfair, a line each."""
     lines = []
     n_runs = {len({row["seed"] for row in group.runs}) for group in family.results}
     if len(n_runs) > 1:

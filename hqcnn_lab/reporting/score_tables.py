@@ -18,7 +18,7 @@ BASELINE = "baseline/nearest_neighbour_accuracy"
 
 @dataclass
 class Table:
-    """Texts by row, under `head`; `groups` holds the id of each row's group, `marked` what stands out of a row and why.
+    """Texts by row, under `head`; `groups` holds the id of each row's group, `marked` a word for rows that stand out.
 
     The first `n_left` columns are words, the others figures.
     """

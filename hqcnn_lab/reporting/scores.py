@@ -23,7 +23,7 @@ from hqcnn_lab.reporting.problems import Problems
 SCORE = "test/accuracy"
 
 ImageGroups = dict[str, np.ndarray | None]
-"""By a group's id, which of its test images are drawn together `[n_images]`; None: each alone."""
+"""By a group's id: the group of copies, or the patient, of each test image `[n_images]`; None: each image alone."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def reference_of(family: Family, name: str | None) -> Group | None:
 
 
 def best_of(family: Family) -> Group | None:
-    """The highest mean accuracy on validation: test images have no say. Ties go to the first."""
+    """The group with the highest mean accuracy on validation, never on test. Of equal groups, the first."""
     scored = [group for group in family.results if group.values("val/accuracy") and group.values(SCORE)]
     return max(scored, key=lambda group: round(statistics.fmean(group.values("val/accuracy")), 9), default=None)
 

@@ -18,7 +18,7 @@ class Problems:
 
     @contextmanager
     def noted(self, folder: str, name: str) -> Iterator[None]:
-        """Read the file `name` of a run's `folder` in this block: if it is unusable, this is noted and the report goes on."""
+        """Read the file `name` of a run's `folder` in this block: an unusable one is noted, and the report goes on."""
         try:
             yield
         except FileNotFoundError:

@@ -6,7 +6,8 @@
 # pyright: reportPrivateUsage=false
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,25 @@ def check_environment(variables: Mapping[str, str]) -> None:
 def leave_out_anonymous(logger: "WandbLogger") -> None:
     """Keep the logger from handing on `anonymous`, which nobody asked for, and of which W&B warns."""
     logger._wandb_init.pop("anonymous", None)
+
+
+def leave_out_launch() -> None:
+    """Keep a run from importing W&B Launch, a second of CPU, to see whether its inputs were declared in this process.
+
+    They are declared by functions of Launch, so nothing is lost where it has not been imported.
+    """
+    from wandb import Run
+
+    inputs = "wandb.sdk.launch.inputs.internal"
+    apply: Callable[[Run], None] | None = getattr(Run, "_detect_and_apply_job_inputs", None)
+    if apply is not None and not hasattr(apply, "__wrapped__"):
+
+        @wraps(apply)
+        def apply_if_imported(run: Run) -> None:
+            if inputs in sys.modules:
+                apply(run)
+
+        Run._detect_and_apply_job_inputs = apply_if_imported
 
 
 def workspace_as_json(workspace: "Workspace") -> dict[str, Any]:

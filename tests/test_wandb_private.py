@@ -1,7 +1,9 @@
 """After an upgrade of W&B or Lightning: is what hqcnn_lab/wandb_private.py uses still what it was?"""
 
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,31 @@ def test_lightning_hands_on_to_wandb_what_its_logger_holds(tmp_path: Path) -> No
     assert {"anonymous", "project", "dir"} <= set(init), broken
     wandb_private.leave_out_anonymous(logger)
     assert "anonymous" not in init
+
+
+def test_a_run_imports_launch_only_where_its_inputs_may_be_declared(tmp_path: Path) -> None:
+    broken = BROKEN(f"wandb {wandb.__version__}'s Run._detect_and_apply_job_inputs")
+    code = (
+        "import sys, wandb\n"
+        "from hqcnn_lab.wandb_private import leave_out_launch\n"
+        "leave_out_launch()\n"
+        "leave_out_launch()\n"
+        "run = wandb.init(mode='offline')\n"
+        "print('wandb.sdk.launch' in sys.modules)\n"
+        "run.finish()\n"
+        "from wandb.sdk.launch import manage_wandb_config\n"
+        "manage_wandb_config(include=['rate'])\n"
+        "from wandb.sdk.launch.inputs import internal\n"
+        "applied = []\n"
+        "internal.StagedLaunchInputs.apply = lambda self, run: applied.append(run)\n"
+        "wandb.init(mode='offline').finish()\n"
+        "print(len(applied))"
+    )
+    environment = os.environ | {"WANDB_SILENT": "true"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.stdout.split() == ["False", "1"], f"{broken}\n{run.stderr}"
 
 
 @pytest.mark.skipif(not is_available(), reason="needs wandb-workspaces, of the extra dashboard")

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hqcnn_lab.build import build
 from hqcnn_lab.config.called import called
 from hqcnn_lab.error import first_line
-from hqcnn_lab.wandb_private import leave_out_anonymous
+from hqcnn_lab.wandb_private import leave_out_anonymous, leave_out_launch
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -81,6 +81,7 @@ def _wandb_logger(spec: dict[str, Any], mode: str | None) -> "Logger":
     settings = spec.get("settings") or {}
     logger = build(spec | {"mode": mode, "settings": settings | {"finish_timeout_raises": True}})
     leave_out_anonymous(logger)
+    leave_out_launch()
     return logger
 
 

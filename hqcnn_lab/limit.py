@@ -13,14 +13,21 @@ from typing import Any
 class Limit:
     """What a value may be: a predicate, and the words that follow "must be".
 
-    True and False are no numbers, unless `also_bool`. `or_none`: None is a value too, as the default of an argument is
-    that may be left out.
+    `kind` is what it has to be before all else, such as a whole number; it is named where it is not. True and False are
+    no numbers, unless `also_bool`. With `or_none` an argument may be left out.
     """
 
     def __init__(
-        self, predicate: Callable[[Any], object], words: str, *, also_bool: bool = False, or_none: bool = False
+        self,
+        predicate: Callable[[Any], object],
+        words: str,
+        kind: "Limit | None" = None,
+        *,
+        also_bool: bool = False,
+        or_none: bool = False,
     ) -> None:
-        self.predicate, self.words, self.also_bool, self.or_none = predicate, words, also_bool, or_none
+        self.predicate, self.words, self.kind = predicate, words, kind
+        self.also_bool, self.or_none = also_bool, or_none
 
     def holds(self, value: Any) -> bool:
         """Whether a value is within the limit; one of another type is not."""
@@ -29,13 +36,17 @@ class Limit:
         if isinstance(value, bool) and not self.also_bool:
             return False
         try:
-            return bool(self.predicate(value))
+            return (self.kind is None or self.kind.holds(value)) and bool(self.predicate(value))
         except (TypeError, ValueError):  # of what cannot be compared
             return False
 
+    def words_for(self, value: Any) -> str:
+        """What to say of a value that is not within the limit: "must be" these words."""
+        return self.words if self.kind is None or self.kind.holds(value) else f"{self.kind.words}, {self.words}"
+
     def or_left_out(self) -> "Limit":
         """The same, for an argument that may be None."""
-        return Limit(self.predicate, self.words, also_bool=self.also_bool, or_none=True)
+        return Limit(self.predicate, self.words, self.kind, also_bool=self.also_bool, or_none=True)
 
 
 Limits = Mapping[str, Limit]
@@ -49,7 +60,7 @@ def check_limits(limits: Limits, values: Mapping[str, Any], prefix: str = "") ->
     """
     for name, limit in limits.items():
         if name in values and not limit.holds(values[name]):
-            words = f"{limit.words}, or None" if limit.or_none else limit.words
+            words = limit.words_for(values[name]) + (", or None" if limit.or_none else "")
             raise ValueError(f"{prefix}{name} must be {words}{';' if ',' in words else ','} got {values[name]!r}")
 
 
@@ -63,16 +74,20 @@ def is_finite(value: Any) -> bool:
     return bool(abs(value) < math.inf and abs(value) <= sys.float_info.max)
 
 
-def at_least(low: float) -> Limit:
-    """A number without an upper limit, but finite."""
-    return Limit(lambda x: x >= low and is_finite(x), f"at least {low}")
+_WHOLE = Limit(is_whole, "a whole number")
+_FINITE = Limit(is_finite, "a finite number")
 
 
-def whole(low: int, high: int | None = None) -> Limit:
-    """A count."""
+def count(low: int, high: int | None = None) -> Limit:
+    """A whole number from `low` on, or to `high`."""
     if high is None:
-        return Limit(lambda x: is_whole(x) and x >= low, f"a whole number from {low} on")
-    return Limit(lambda x: is_whole(x) and low <= x <= high, f"a whole number from {low} to {high:,}")
+        return Limit(lambda x: x >= low, f"at least {low}", _WHOLE)
+    return Limit(lambda x: low <= x <= high, f"at least {low} and at most {high:,}", _WHOLE)
+
+
+def at_least(low: float) -> Limit:
+    """A finite number from `low` on."""
+    return Limit(lambda x: x >= low, f"at least {low}", _FINITE)
 
 
 def between(low: float, high: float) -> Limit:
@@ -85,20 +100,17 @@ def one_of(choices: Sequence[str]) -> Limit:
     return Limit(lambda x: isinstance(x, str) and x in choices, f"one of {', '.join(choices)}")
 
 
-def each(limit: Limit, words: str, length: int | None = None) -> Limit:
-    """A list, not empty, each of whose values is within a limit."""
-    return Limit(
-        lambda x: (
-            isinstance(x, Sequence)
-            and not isinstance(x, str)
-            and (len(x) == length if length else len(x) > 0)
-            and all(map(limit.holds, x))
-        ),
-        words,
-    )
+def each(limit: Limit, words: str, n_values: range = range(1, sys.maxsize)) -> Limit:
+    """A list, each of whose values is within a limit; how many there may be is in `n_values`."""
+
+    def holds(x: Any) -> bool:
+        is_list = isinstance(x, Sequence) and not isinstance(x, str)
+        return is_list and len(x) in n_values and all(map(limit.holds, x))
+
+    return Limit(holds, words)
 
 
 POSITIVE = Limit(lambda x: x > 0 and is_finite(x), "a positive, finite number")
 PROBABILITY = Limit(lambda x: 0 <= x <= 1, "between 0 and 1")
 SHARE = Limit(lambda x: 0 < x < 1, "between 0 and 1, both excluded")
-SEED = Limit(lambda x: is_whole(x) and 0 <= x < 2**32, "at least 0 and below 2³²")
+SEED = Limit(lambda x: 0 <= x < 2**32, "at least 0 and below 2³²", _WHOLE)

@@ -16,7 +16,7 @@ from hqcnn_lab.config.combination import check_combination
 from hqcnn_lab.config.continuation import check_continuation
 from hqcnn_lab.config.free_text import PATHS, check_name, check_path, check_wandb
 from hqcnn_lab.config.key import select
-from hqcnn_lab.config.ranges import RULES, TRAINER
+from hqcnn_lab.config.limits import TRAINER, limits_of
 from hqcnn_lab.distributed import cores, is_follower, memory_bytes
 from hqcnn_lab.error import ConfigError, first_line, shown
 from hqcnn_lab.models import FITTED_LAST, GRADIENT_FREE
@@ -159,10 +159,10 @@ def check_values(config: DictConfig) -> None:
     plain = OmegaConf.to_container(config, resolve=False)
     for key, target in untrusted_targets(plain):
         raise ConfigError(f"{key}={target}: refused, {_what_may_be_built(key)}")
-    for key, rule in RULES.items():
+    for key, limit in limits_of(config):
         value = select(config, key)
-        if value is not None and not rule.holds(value):
-            raise ConfigError(f"{key}={value}: must be {rule.words}")
+        if value is not None and not limit.holds(value):
+            raise ConfigError(f"{key}={value}: must be {limit.words_for(value)}")
     for key, value in _without_end(plain):
         raise ConfigError(f"{key}={value}: must be a finite number")
     for key in PATHS:

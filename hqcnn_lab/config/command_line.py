@@ -20,8 +20,8 @@ from hqcnn_lab.config.hydra_part import check_hydra
 from hqcnn_lab.config.hydra_private import Override, OverrideType
 from hqcnn_lab.config.interpolation import bounded, check_interpolations
 from hqcnn_lab.config.key import flat_keys, key_of, select
+from hqcnn_lab.config.limits import TRAINER
 from hqcnn_lab.config.override import check_count, choices_of, parse_override, swept_by_config
-from hqcnn_lab.config.ranges import TRAINER
 from hqcnn_lab.error import ConfigError, first_line, shown
 
 _FREE_TYPES = ("trainer.devices", "optim.tau")  # a number, a list or "auto"; a number or null
@@ -140,7 +140,7 @@ def _check_added(parsed: list[Override], name: str) -> None:
 
 
 def _check_type(key: str, config: DictConfig, reference: DictConfig) -> None:
-    """A value may be of its default's type; of a null default nothing is known, there `RULES` decides."""
+    """A value may be of its default's type; of a null default nothing is known, there `limits_of` decides."""
     default, value = select(reference, key), select(config, key)
     if default is None or key in _FREE_TYPES:
         return

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from hqcnn_lab.build import foreign_to_hydra
 from hqcnn_lab.config.check import check_workers
 from hqcnn_lab.config.key import flat_keys, select
-from hqcnn_lab.config.ranges import HYDRA
+from hqcnn_lab.config.limits import HYDRA
 from hqcnn_lab.error import ConfigError, first_line, shown
 
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "NOTSET")
@@ -36,9 +36,9 @@ def check_hydra(config: DictConfig, multirun: bool) -> None:
     if not multirun:
         return
     check_workers("hydra.launcher.n_jobs", config.hydra.launcher.get("n_jobs"))
-    for key, rule in HYDRA.items():
-        if (value := select(config, key)) is not None and not rule.holds(value):
-            raise ConfigError(f"{key}={shown(str(value))}: must be {rule.words}")
+    for key, limit in HYDRA.items():
+        if (value := select(config, key)) is not None and not limit.holds(value):
+            raise ConfigError(f"{key}={shown(str(value))}: must be {limit.words_for(value)}")
     for key in ("launcher", "sweeper"):
         node = config.hydra[key]
         if dataclasses.is_dataclass(known := OmegaConf.get_type(node)):

@@ -5,6 +5,9 @@ from torch import Tensor
 from torch.distributions import Beta
 from torch.nn import functional as F
 
+from hqcnn_lab.data.limits import AUGMENT
+from hqcnn_lab.limit import check_limits
+
 
 class Augment:
     """Change every image of a batch by its own random amount: place, intensity, noise, an erased square, a mixture.
@@ -34,6 +37,7 @@ class Augment:
         cutout: float = 0,
         mixup: float = 0,
     ) -> None:
+        check_limits(AUGMENT, locals(), "Augment: ")
         self.flip, self.degrees, self.shift, self.scale = flip, degrees, shift, scale
         self.intensity, self.noise, self.cutout, self.mixup = intensity, noise, cutout, mixup
 

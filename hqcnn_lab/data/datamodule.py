@@ -10,10 +10,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from hqcnn_lab.data.augment import Augment
+from hqcnn_lab.data.limits import DATASET
 from hqcnn_lab.data.source.layout import CLASSES
 from hqcnn_lab.data.split.audit import Audit
 from hqcnn_lab.data.split.cut import Split
 from hqcnn_lab.data.split.manifest import manifest_hash, manifest_text
+from hqcnn_lab.limit import check_limits
 
 Batch = dict[str, torch.Tensor]
 
@@ -128,8 +130,7 @@ class ImageDataModule(pl.LightningDataModule):
         balance: str | None = None,
     ) -> None:
         super().__init__()
-        if balance not in (None, "sampler", "loss"):
-            raise ValueError(f"balance={balance}: must be sampler, loss or None")
+        check_limits(DATASET, {"batch_size": batch_size, "balance": balance}, "dataset.")
         self.batch_size, self.seed, self.balance = batch_size, seed, balance
         self.augment = Augment(**augment) if augment else None
         self.images: np.ndarray

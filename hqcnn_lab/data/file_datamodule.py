@@ -12,6 +12,7 @@ import numpy as np
 from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
 from hqcnn_lab.data.decode.cache import CachedImages, File, Reader, decode
 from hqcnn_lab.data.decode.series import OTHER_PAGES, ImageRecord, as_text
+from hqcnn_lab.data.limits import DATASET
 from hqcnn_lab.data.split.audit import Audit, audit
 from hqcnn_lab.data.split.cut import Split, cut, kept_together
 from hqcnn_lab.data.split.duplicates import (
@@ -24,6 +25,7 @@ from hqcnn_lab.data.split.duplicates import (
 )
 from hqcnn_lab.data.split.manifest import load_salt, pseudonym, read_manifest, split_from_manifest
 from hqcnn_lab.distributed import cores
+from hqcnn_lab.limit import check_limits
 from hqcnn_lab.record.whole_file import whole_file
 
 N_LISTED = 20  # files that could not be read
@@ -59,6 +61,7 @@ class FileDataModule(ImageDataModule):
         workers: int | None = None,
         **common: Any,
     ) -> None:
+        check_limits(DATASET, locals(), "dataset.")
         super().__init__(**common)
         self.root, self.cache_dir = root, Path(cache_dir).expanduser()
         self.split_kind, self.val_fraction, self.split_seed = split, val_fraction, split_seed

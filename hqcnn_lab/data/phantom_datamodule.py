@@ -4,8 +4,10 @@ import numpy as np
 from xxhash import xxh3_128_hexdigest
 
 from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
+from hqcnn_lab.data.limits import DATASET
 from hqcnn_lab.data.phantom.generate import generate
 from hqcnn_lab.data.split.cut import split_images
+from hqcnn_lab.limit import check_limits
 
 # The two sides are drawn from different streams, whatever the split seed.
 _TRAIN_STREAM, _TEST_STREAM = 0, 1
@@ -29,6 +31,7 @@ class PhantomDataModule(ImageDataModule):
         seed: int = 0,
         balance: str | None = None,
     ) -> None:
+        check_limits(DATASET, locals(), "dataset.")
         super().__init__(batch_size, augment, seed, balance)
         self.n_train, self.n_test = n_train, n_test
         self.val_fraction, self.split_seed, self.image_size = val_fraction, split_seed, image_size

@@ -9,9 +9,11 @@ from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.data.decode.cache import File, Reader
 from hqcnn_lab.data.decode.series import ImageRecord, as_text, read_series, recipe
 from hqcnn_lab.data.file_datamodule import FileDataModule
+from hqcnn_lab.data.limits import DATASET
 from hqcnn_lab.data.source.clinical import CLASSES, Diagnosis, read_clinical
 from hqcnn_lab.data.source.rembrandt_layout import Folder, find_folders, missing_files, read_metadata
 from hqcnn_lab.data.split.manifest import pseudonym
+from hqcnn_lab.limit import check_limits
 
 
 class RembrandtDataModule(FileDataModule):
@@ -38,6 +40,7 @@ class RembrandtDataModule(FileDataModule):
         split: str = "patient",
         **options: Any,
     ) -> None:
+        check_limits(DATASET, locals(), "dataset.")
         super().__init__(root, cache_dir, split, **options)
         self.clinical, self.clinical_id, self.clinical_class = clinical, clinical_id, clinical_class
         self.unlabelled: dict[str, str] = {}

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.models.intensity import standardized
+from hqcnn_lab.models.limits import check_arguments
 
 _LEAST_SIDE = 63
 
@@ -24,6 +25,7 @@ class AlexNet(nn.Module):
     """
 
     def __init__(self, n_classes: int, image_size: int, dropout: float = 0.5) -> None:
+        check_arguments("AlexNet", locals())
         super().__init__()
         if image_size < _LEAST_SIDE:
             raise ValueError(

@@ -6,6 +6,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from hqcnn_lab.models.intensity import standardized
+from hqcnn_lab.models.limits import check_arguments
 
 
 class ANN(nn.Module):
@@ -22,6 +23,7 @@ class ANN(nn.Module):
     def __init__(
         self, n_classes: int, image_size: int, hidden: Sequence[int] = (512, 128), dropout: float = 0.3
     ) -> None:
+        check_arguments("ANN", locals())
         super().__init__()
         widths = [image_size**2, *hidden]
         layers: list[nn.Module] = [nn.Flatten()]

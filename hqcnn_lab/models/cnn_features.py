@@ -10,12 +10,11 @@ from torch import Tensor
 
 from hqcnn_lab.models.estimator import Fitted
 from hqcnn_lab.models.intensity import standardized
+from hqcnn_lab.models.limits import check_arguments
 from hqcnn_lab.models.simple_cnn import SimpleCNN
 
 if TYPE_CHECKING:
     from hqcnn_lab.data import ImageDataModule
-
-CLASSIFIERS = ("svm", "random_forest", "knn")
 
 
 class CNNFeatures(SimpleCNN):
@@ -38,6 +37,7 @@ class CNNFeatures(SimpleCNN):
         dropout: float = 0.3,
         seed: int = 0,
     ) -> None:
+        check_arguments("CNNFeatures", locals())
         super().__init__(n_classes, image_size, widths, dropout)
         self.fitted = Fitted(_classifier(classifier, seed))
 
@@ -73,8 +73,6 @@ def _classifier(name: str, seed: int) -> Any:
         from sklearn.ensemble import RandomForestClassifier
 
         return RandomForestClassifier(300, random_state=seed)
-    if name == "knn":
-        from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.neighbors import KNeighborsClassifier
 
-        return KNeighborsClassifier(5)
-    raise ValueError(f"classifier={name!r} must be one of {', '.join(CLASSIFIERS)}")
+    return KNeighborsClassifier(5)

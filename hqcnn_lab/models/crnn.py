@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.models.intensity import standardized
+from hqcnn_lab.models.limits import check_arguments
 from hqcnn_lab.models.texture import (
     HARALICK_FEATURES,
     OFFSETS,
@@ -48,12 +49,11 @@ class CRNN(nn.Module):
         hidden: int = 64,
         dropout: float = 0.3,
     ) -> None:
+        check_arguments("CRNN", locals())
         super().__init__()
         height = 2 ** len(widths)
-        if not widths or image_size % height:
-            raise ValueError(
-                f"image_size={image_size} must be a multiple of 2^len(widths) = {height}, widths not empty"
-            )
+        if image_size % height:
+            raise ValueError(f"image_size={image_size} must be a multiple of 2^len(widths) = {height}")
         self.n_clusters, self.n_levels = n_clusters, n_levels
         self.n_bands = image_size // height
         stages: list[nn.Module] = [nn.PixelUnshuffle(2)]

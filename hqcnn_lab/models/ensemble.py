@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from hqcnn_lab.models.limits import check_arguments
 from hqcnn_lab.models.network import build_network
 
 if TYPE_CHECKING:
@@ -30,9 +31,8 @@ class Ensemble(nn.Module):
     """
 
     def __init__(self, n_classes: int, image_size: int, runs: list[str], voting: str = "soft") -> None:
+        check_arguments("Ensemble", locals())
         super().__init__()
-        if voting not in ("soft", "hard"):
-            raise ValueError(f"voting={voting!r} must be soft or hard")
         self.n_classes, self.image_size, self.runs, self.voting = n_classes, image_size, runs, voting
         self.specs: list[dict[str, Any]] = []
         self.members = nn.ModuleList()

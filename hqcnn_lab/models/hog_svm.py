@@ -3,6 +3,7 @@
 import numpy as np
 
 from hqcnn_lab.models.estimator import Estimator
+from hqcnn_lab.models.limits import check_arguments
 
 
 class HOGSVM(Estimator):
@@ -17,6 +18,7 @@ class HOGSVM(Estimator):
     """
 
     def __init__(self, n_classes: int, image_size: int, C: float = 10.0, orientations: int = 9, cell: int = 8) -> None:
+        check_arguments("HOGSVM", locals())
         from sklearn.svm import SVC
 
         if image_size < 2 * cell:

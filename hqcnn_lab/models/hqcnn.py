@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hqcnn_lab.models.classical_kernel import ClassicalKernel2d
 from hqcnn_lab.models.intensity import standardized
 from hqcnn_lab.models.kernel import choose_kernel
+from hqcnn_lab.models.limits import check_arguments
 from hqcnn_lab.quantum import QuantumConv2d, make_circuit
 
 
@@ -67,6 +68,7 @@ class HQCNN(nn.Module):
         kernel_size: int = 2,
         dropout: float = 0.3,
     ) -> None:
+        check_arguments("HQCNN", locals())
         super().__init__()
         names = ("n_wires", "n_layers", "ansatz", "encoder", "readout", "seed")
         shape = make_circuit(**{name: circuit[name] for name in names if name in circuit})

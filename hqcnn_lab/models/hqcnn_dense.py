@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hqcnn_lab.models.hqcnn import residual_stages
 from hqcnn_lab.models.intensity import standardized
 from hqcnn_lab.models.kernel import DenseKernel
+from hqcnn_lab.models.limits import check_arguments
 
 
 class HQCNNDense(nn.Module):
@@ -34,6 +35,7 @@ class HQCNNDense(nn.Module):
         widths: tuple[int, ...] | list[int] = (16, 32, 64),
         dropout: float = 0.3,
     ) -> None:
+        check_arguments("HQCNNDense", locals())
         super().__init__()
         self.features = residual_stages(widths)
         side = math.ceil(image_size / 2 ** len(widths))  # a stride of 2 rounds up

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from hqcnn_lab.models.hqcnn import convolution
 from hqcnn_lab.models.intensity import standardized
 from hqcnn_lab.models.kernel import DenseKernel
+from hqcnn_lab.models.limits import check_arguments
 
 
 def _separable(n_in: int, n_out: int) -> nn.Sequential:
@@ -41,6 +42,7 @@ class SeparableHQCNN(nn.Module):
         widths: tuple[int, ...] | list[int] = (32, 64, 128),
         dropout: float = 0.3,
     ) -> None:
+        check_arguments("SeparableHQCNN", locals())
         super().__init__()
         stages = [_separable(n_in, width) for n_in, width in pairwise(widths)]
         self.features = nn.Sequential(convolution(1, widths[0], stride=2), nn.ReLU(), *stages)

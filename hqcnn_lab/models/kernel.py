@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hqcnn_lab.limit import check_limits
 from hqcnn_lab.models.classical_kernel import ClassicalKernel2d
+from hqcnn_lab.models.limits import KERNEL
 from hqcnn_lab.quantum import QuantumLayer
-
-KERNELS = ("quantum", "classical", "frozen")
 
 
 def choose_kernel(kernel: str, quantum: Callable[[], nn.Module], classical: Callable[[], nn.Module]) -> nn.Module:
@@ -21,8 +21,7 @@ def choose_kernel(kernel: str, quantum: Callable[[], nn.Module], classical: Call
 
     Raises ValueError for another name.
     """
-    if kernel not in KERNELS:
-        raise ValueError(f"kernel={kernel!r} must be quantum, classical or frozen")
+    check_limits(KERNEL, {"kernel": kernel})
     module = classical() if kernel == "classical" else quantum()
     return module.requires_grad_(False) if kernel == "frozen" else module
 

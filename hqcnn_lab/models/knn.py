@@ -1,6 +1,7 @@
 """Nearest neighbours."""
 
 from hqcnn_lab.models.estimator import PixelEstimator
+from hqcnn_lab.models.limits import check_arguments
 
 
 class KNN(PixelEstimator):
@@ -13,6 +14,7 @@ class KNN(PixelEstimator):
     """
 
     def __init__(self, n_classes: int, image_size: int, n_neighbors: int = 1, side: int = 32) -> None:
+        check_arguments("KNN", locals())
         from sklearn.neighbors import KNeighborsClassifier
 
         super().__init__(KNeighborsClassifier(n_neighbors), side)

@@ -1,6 +1,7 @@
 """Logistic regression."""
 
 from hqcnn_lab.models.estimator import PixelEstimator
+from hqcnn_lab.models.limits import check_arguments
 
 
 class Linear(PixelEstimator):
@@ -10,6 +11,7 @@ class Linear(PixelEstimator):
     """
 
     def __init__(self, n_classes: int, image_size: int, C: float = 1.0, side: int = 32) -> None:
+        check_arguments("Linear", locals())
         from sklearn.linear_model import LogisticRegression
 
         super().__init__(LogisticRegression(C=C, max_iter=2000), side)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.models.hqcnn import convolution
+from hqcnn_lab.models.limits import check_arguments
 from hqcnn_lab.quantum import QuantumConv2d
 
 
@@ -37,6 +38,7 @@ class Quanvolution(nn.Module):
         widths: tuple[int, ...] | list[int] = (32, 64),
         dropout: float = 0.3,
     ) -> None:
+        check_arguments("Quanvolution", locals())
         super().__init__()
         wiring = {name: value for name, value in circuit.items() if name != "n_wires"}
         self.kernel = QuantumConv2d(n_filters, kernel_size, kernel_size, groups=n_filters, **wiring)

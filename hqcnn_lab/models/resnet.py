@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from hqcnn_lab.models.intensity import standardized
+from hqcnn_lab.models.limits import check_arguments
 
 
 class ResNet(nn.Module):
@@ -20,12 +21,11 @@ class ResNet(nn.Module):
     """
 
     def __init__(self, n_classes: int, image_size: int, depth: int = 18) -> None:
+        check_arguments("ResNet", locals())
         from monai.networks.nets import resnet18, resnet50  # takes seconds
 
         super().__init__()
         makers = {18: resnet18, 50: resnet50}
-        if depth not in makers:
-            raise ValueError(f"depth={depth} must be 18 or 50")
         self.network = makers[depth](
             spatial_dims=2,
             n_input_channels=3,

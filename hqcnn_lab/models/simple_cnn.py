@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from hqcnn_lab.models.intensity import standardized
+from hqcnn_lab.models.limits import check_arguments
 
 _N_DENSE = 128
 
@@ -23,6 +24,7 @@ class SimpleCNN(nn.Module):
     def __init__(
         self, n_classes: int, image_size: int, widths: Sequence[int] = (32, 64, 128), dropout: float = 0.3
     ) -> None:
+        check_arguments("SimpleCNN", locals())
         super().__init__()
         side = image_size // 2 ** len(widths)
         if side == 0:

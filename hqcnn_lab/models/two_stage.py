@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.models.estimator import Fitted
+from hqcnn_lab.models.limits import check_arguments
 from hqcnn_lab.models.network import build_network
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class TwoStage(nn.Module):
     """
 
     def __init__(self, n_classes: int, image_size: int, network: dict[str, Any], seed: int = 0) -> None:
+        check_arguments("TwoStage", locals())
         from sklearn.linear_model import LogisticRegression
 
         super().__init__()

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hqcnn_lab.models.intensity import standardized
+from hqcnn_lab.models.limits import check_arguments
 
 
 class UNetEncoder(nn.Module):
@@ -27,6 +28,7 @@ class UNetEncoder(nn.Module):
     def __init__(
         self, n_classes: int, image_size: int, widths: Sequence[int] = (16, 32, 64, 128), dropout: float = 0.3
     ) -> None:
+        check_arguments("UNetEncoder", locals())
         from monai.networks.nets.basic_unet import Down, TwoConv  # takes seconds
 
         super().__init__()

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hqcnn_lab.models.intensity import standardized
+from hqcnn_lab.models.limits import check_arguments
 
 _LEAST_SIDE = 32
 # Configuration D: the channels of each 3×3 convolution; a 2×2 max pooling follows each group.
@@ -40,6 +41,7 @@ class VGG16(nn.Module):
     def __init__(
         self, n_classes: int, image_size: int, weights: str | None = None, frozen: bool = False, dropout: float = 0.5
     ) -> None:
+        check_arguments("VGG16", locals())
         super().__init__()
         if image_size < _LEAST_SIDE:
             raise ValueError(

@@ -1,6 +1,6 @@
 """What the arguments of an optimizer or a schedule may be. Free of torch, for a quick check of a configuration."""
 
-from hqcnn_lab.limit import POSITIVE, PROBABILITY, Limit, Limits, at_least, between, each, one_of, whole
+from hqcnn_lab.limit import POSITIVE, PROBABILITY, Limit, Limits, at_least, between, count, each, one_of
 
 GRANULARITIES = ("tensor", "element", "group")
 MIN_EPS = 1e-18  # float32 can still square it
@@ -41,7 +41,7 @@ SPSA: Limits = {
     "lr": _RATE,
     "c": POSITIVE,
     "gamma": at_least(0),
-    "n_directions": whole(1),
+    "n_directions": count(1),
     "betas": _BETAS,
     "weight_decay": at_least(0),
 }

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from hqcnn_lab.limit import SEED, Limits, check_limits, one_of, whole
+from hqcnn_lab.limit import SEED, Limits, check_limits, count, one_of
 from hqcnn_lab.quantum.ansatz import ANSATZES
 from hqcnn_lab.quantum.check import check_count
 from hqcnn_lab.quantum.circuit import ENCODERS, READOUTS
@@ -22,12 +22,12 @@ MAX_LAYERS = 1000  # more takes minutes to build, and is rather a slip of the ha
 
 # What each argument may be by itself; n_wires depends on the engine.
 CIRCUIT: Limits = {
-    "n_layers": whole(1, MAX_LAYERS),
+    "n_layers": count(1, MAX_LAYERS),
     "ansatz": one_of(tuple(ANSATZES)),
     "encoder": one_of(ENCODERS),
     "readout": one_of(READOUTS),
     "engine": one_of(ENGINES),
-    "shots": whole(1).or_left_out(),
+    "shots": count(1).or_left_out(),
     "shot_gradient": one_of(SHOT_GRADIENTS),
     "seed": SEED,
 }

@@ -5,14 +5,14 @@ from dataclasses import dataclass, fields, replace
 from math import sqrt
 from typing import Any, cast
 
-from hqcnn_lab.limit import PROBABILITY, Limits, check_limits, one_of, whole
+from hqcnn_lab.limit import PROBABILITY, Limits, check_limits, count, one_of
 from hqcnn_lab.quantum.circuit import Circuit
 from hqcnn_lab.quantum.gate import Gate
 
 METHODS = ("auto", "density", "trajectories")
 RATES = ("depolarizing", "bit_flip", "phase_flip", "amplitude_damping", "readout_error")
 
-NOISE: Limits = {**dict.fromkeys(RATES, PROBABILITY), "method": one_of(METHODS), "n_trajectories": whole(1)}
+NOISE: Limits = {**dict.fromkeys(RATES, PROBABILITY), "method": one_of(METHODS), "n_trajectories": count(1)}
 
 MAX_DENSITY_WIRES = 8  # 4ⁿ numbers for every observable (or, re-uploading, every sample) and step
 

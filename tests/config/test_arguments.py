@@ -9,7 +9,7 @@ from hqcnn_lab.config.arguments import check_arguments
 from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.config.compose import compose, hydra_in_place
 from hqcnn_lab.config.conf_files import CONFIG_DIR
-from hqcnn_lab.config.ranges import TRAINER
+from hqcnn_lab.config.limits import TRAINER
 from hqcnn_lab.error import ConfigError
 
 

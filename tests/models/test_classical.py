@@ -128,7 +128,7 @@ def test_smaller_images_than_it_can_see_are_refused(make: Callable[..., nn.Modul
 
 
 def test_unknown_depth_is_refused() -> None:
-    with pytest.raises(ValueError, match="depth=34 must be 18 or 50"):
+    with pytest.raises(ValueError, match="ResNet: depth must be 18 or 50, got 34"):
         ResNet(4, 64, depth=34)
 
 

@@ -16,10 +16,11 @@ from sklearn.svm import SVC
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.decode.features import cached_features
 from hqcnn_lab.models import ImageClassifier
-from hqcnn_lab.models.cnn_features import CLASSIFIERS, CNNFeatures
+from hqcnn_lab.models.cnn_features import CNNFeatures
 from hqcnn_lab.models.estimator import Estimator, Fitted, averaged
 from hqcnn_lab.models.hog_svm import HOGSVM
 from hqcnn_lab.models.knn import KNN
+from hqcnn_lab.models.limits import CLASSIFIERS
 from hqcnn_lab.models.linear import Linear
 from hqcnn_lab.models.simple_cnn import SimpleCNN
 from hqcnn_lab.run.training import train

@@ -89,7 +89,7 @@ def test_circuit_runs_in_float32_under_autocast() -> None:
     ("options", "words"),
     [
         ({"n_wires": 6}, "multiple of kernel_size"),
-        ({"kernel": "magic"}, "must be quantum, classical or frozen"),
+        ({"kernel": "magic"}, "HQCNN: kernel must be one of quantum, classical, frozen; got"),
         ({"n_wires": 100, "kernel_size": 10}, "less than a patch"),
     ],
 )

@@ -361,8 +361,8 @@ def test_quanvolution_records_no_graph_of_its_circuits(circuit: dict) -> None:
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: dense(kernel="magic"), "kernel='magic' must be quantum, classical or frozen"),
-        (lambda: separable(kernel="magic"), "kernel='magic' must be quantum, classical or frozen"),
+        (lambda: dense(kernel="magic"), "kernel must be one of quantum, classical, frozen; got 'magic'"),
+        (lambda: separable(kernel="magic"), "kernel must be one of quantum, classical, frozen; got 'magic'"),
         (lambda: quanvolution(n_wires=6), r"circuit.n_wires=6: a patch of kernel_size² = 4 pixels takes 4"),
         (lambda: quanvolution(encoder="amplitude"), r"circuit.n_wires=4: a patch of kernel_size² = 4 pixels takes 2"),
         (lambda: quanvolution(1), "image_size=1 is less than a patch"),

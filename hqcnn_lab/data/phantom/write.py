@@ -15,9 +15,11 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageS
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from hqcnn_lab.data.limits import WRITE
 from hqcnn_lab.data.phantom.generate import generate
 from hqcnn_lab.data.phantom.scanner_header import scanner_header
 from hqcnn_lab.data.source import clinical, layout
+from hqcnn_lab.limit import check_limits
 from hqcnn_lab.record.whole_file import whole_folder
 
 _GRADES: dict[str, str] = dict(zip(clinical.CLASSES, ("II", "IV", "II", "III"), strict=True))
@@ -54,10 +56,7 @@ def write_kaggle(out: str | Path, n_train: int, n_test: int, seed: int = 0, size
     Raises:
         ValueError: one line, for arguments out of range or a folder that holds something.
     """
-    if min(n_train, n_test) < len(layout.CLASSES) or seed < 0 or size < 16:
-        raise ValueError(
-            f"need n_train, n_test >= 4, seed >= 0, size >= 16, got {n_train=}, {n_test=}, {seed=}, {size=}"
-        )
+    check_limits(WRITE, locals(), "write_kaggle: ")
     with _new_folder(out) as folder, _progress("images") as progress:
         task = progress.add_task("writing images", total=n_train + n_test)
         for stream, (half, n_images) in enumerate(zip(layout.HALVES, (n_train, n_test), strict=True)):
@@ -101,11 +100,7 @@ def write_dicom(
     Raises:
         ValueError: one line, for arguments out of range or a folder that holds something.
     """
-    if not 1 <= slices_per_series <= 1000 or min(n_patients, series_per_patient) < 1 or seed < 0 or size < 16:
-        raise ValueError(
-            f"need n_patients, series_per_patient >= 1, slices_per_series from 1 to 1000, seed >= 0, size >= 16, got "
-            f"{n_patients=}, {series_per_patient=}, {slices_per_series=}, {seed=}, {size=}"
-        )
+    check_limits(WRITE, locals(), "write_dicom: ")
     metadata, diagnoses = [_METADATA_COLUMNS], [_CLINICAL_COLUMNS]
     n_slices = n_patients * series_per_patient * slices_per_series + 3 * ((n_patients + 1) // 2)
     grain = np.abs(np.random.default_rng(seed).normal(0, 40, (2 * size, 2 * size))).clip(0, 200).astype(np.uint16)

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-SPLITS = ("official", "random", "grouped", "patient", "kfold")
+from hqcnn_lab.data.limits import SPLITS
+
 TEST_FRACTION = 0.2  # of the paper's random split, and of ours by group and by patient
 
 

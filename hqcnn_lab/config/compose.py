@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -31,12 +33,18 @@ def compose(overrides: Sequence[str], name: str = "config", with_hydra: bool = F
 
     `with_hydra` adds Hydra's own part, where the launcher and the folders stand.
     """
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
+        return _composed(name, tuple(overrides), with_hydra, Path.cwd()).copy()
     except Exception as error:  # Hydra and OmegaConf have words for some mistakes, and let Python's through for others
         raise ConfigError(_why_not(error, overrides, name)) from error
+
+
+@lru_cache(maxsize=8)  # one command composes the same several times, a tenth of a second each
+def _composed(name: str, overrides: tuple[str, ...], with_hydra: bool, _folder: Path) -> DictConfig:
+    """`_folder`, the current one, is in Hydra's part."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
 
 
 def _why_not(error: Exception, overrides: Sequence[str], name: str) -> str:

@@ -77,13 +77,25 @@ def gate_matrix(name: str, angles: Tensor) -> Tensor:
 
     For an engine that goes gate by gate. `make_matrices` is faster for a whole circuit.
     """
+    if angles.shape[-1] == 0:
+        return _fixed_matrix(name, angles.device, angles.dtype).expand(*angles.shape[:-1], 2, 2)
+    half = angles[..., 0] / 2
+    cos, sin = half.cos(), half.sin()
     if name == "u3":  # `_primitives` multiplied out
-        half, phi, lam = angles[..., 0] / 2, torch.exp(1j * angles[..., 1]), torch.exp(1j * angles[..., 2])
-        cos, sin = half.cos(), half.sin()
+        phi, lam = torch.exp(1j * angles[..., 1]), torch.exp(1j * angles[..., 2])
         return torch.unflatten(torch.stack([cos + 0j, -lam * sin, phi * sin, phi * lam * cos], -1), -1, (2, 2))
-    entries = _table(angles, full_angles=False).index_select(
-        -1, _columns_of_gate(name, angles.shape[-1], angles.device)
-    )
+    numbers = {_C: cos, _S: sin, _MINUS_S: -sin, _ZERO: torch.zeros_like(cos)}
+    return _as_matrix(torch.stack([numbers[entry] for entry in _ENTRIES[name]], -1))
+
+
+@constant(maxsize=64)
+def _fixed_matrix(name: str, device: torch.device, dtype: torch.dtype) -> Tensor:
+    numbers: dict[int | str, float] = dict(enumerate(_CONSTANTS))
+    return _as_matrix(torch.tensor([numbers[entry] for entry in _ENTRIES[name]], device=device, dtype=dtype))
+
+
+def _as_matrix(entries: Tensor) -> Tensor:
+    """[..., 8], as in `_ENTRIES` → [..., 2, 2] complex."""
     return torch.view_as_complex(torch.unflatten(entries, -1, (2, 2, 2)))
 
 
@@ -120,30 +132,19 @@ def _narrow(matrices: Tensor, step: Local) -> Tensor:
 
 def _wire_matrices(layout: _Layout, weights: Tensor) -> Tensor:
     """[C, W] → [C, all matrices, 2, 2] complex."""
-    n_circuits = weights.shape[0]
+    n_circuits, half = weights.shape[0], weights / 2
     if not layout.entries:
         return weights.new_zeros(n_circuits, 0, 2, 2, dtype=weights.dtype.to_complex())
-    entries = _table(weights, layout.full_angles).index_select(1, _columns(layout, weights.device))
+    sin = half.sin()
+    rows = [_constants(weights.device, weights.dtype).expand(n_circuits, -1), half.cos(), sin, -sin]
+    if layout.full_angles:
+        rows += [weights.cos(), weights.sin()]
+    entries = torch.cat(rows, 1).index_select(1, _columns(layout, weights.device))
     positions = torch.view_as_complex(entries.view(n_circuits, len(layout.entries), -1, 2, 2, 2)).unbind(1)
     product = positions[0]
     for factor in positions[1:]:
         product = torch.matmul(factor, product)
     return product
-
-
-def _table(angles: Tensor, full_angles: bool) -> Tensor:
-    """[..., k] angles → the numbers that matrices are made of, [..., `_column` of each]."""
-    half = angles / 2
-    sin = half.sin()
-    rows = [_constants(angles.device, angles.dtype).expand(*angles.shape[:-1], -1), half.cos(), sin, -sin]
-    if full_angles:
-        rows += [angles.cos(), angles.sin()]
-    return torch.cat(rows, -1)
-
-
-def _column(entry: int | str, n_angles: int, angle: int) -> int:
-    """Where an entry of a gate's matrix stands in the table of `n_angles`, of which `angle` is the gate's."""
-    return entry if isinstance(entry, int) else len(_CONSTANTS) + _FUNCTIONS.index(entry) * n_angles + angle
 
 
 @lru_cache(maxsize=128)
@@ -162,7 +163,10 @@ def _layout(plan: Plan, n_weights: int) -> _Layout:
     padded = [site + [("identity", 0)] * (depth - len(site)) for site in sites]
 
     def columns(name: str, weight: int) -> tuple[int, ...]:
-        return tuple(_column(entry, n_weights, weight) for entry in _ENTRIES[name])
+        return tuple(
+            entry if isinstance(entry, int) else len(_CONSTANTS) + _FUNCTIONS.index(entry) * n_weights + weight
+            for entry in _ENTRIES[name]
+        )
 
     entries = tuple(tuple(columns(*site[position]) for site in padded) for position in range(depth))
     return _Layout(entries, tuple(sizes), any(name == "phase" for site in sites for name, _ in site))
@@ -181,11 +185,6 @@ def _columns(layout: _Layout, device: torch.device) -> Tensor:
     return torch.tensor(layout.entries, device=device).flatten()
 
 
-@constant(maxsize=64)
-def _columns_of_gate(name: str, n_angles: int, device: torch.device) -> Tensor:
-    return torch.tensor([_column(entry, n_angles, 0) for entry in _ENTRIES[name]], device=device)
-
-
 @constant(maxsize=16)
 def _constants(device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.tensor(_CONSTANTS, device=device, dtype=dtype)
+    return torch.tensor([_CONSTANTS], device=device, dtype=dtype)

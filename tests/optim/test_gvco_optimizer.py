@@ -3,10 +3,13 @@
 import copy
 import io
 import math
+import os
 import pickle
+import sys
 
 import pytest
 import torch
+import warm
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 
 from hqcnn_lab.optim import GVCO
@@ -378,7 +381,12 @@ def _replica(rank: int, store: str, results: str) -> None:
 
 
 def test_replicas_of_a_distributed_run_stay_together(tmp_path):
-    torch.multiprocessing.spawn(_replica, (str(tmp_path / "store"), str(tmp_path)), nprocs=2)
+    code = f"import sys; from {__name__} import _replica; _replica(int(sys.argv[1]), *sys.argv[2:])"
+    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    both = [warm.Process("-c", code, str(rank), str(tmp_path / "store"), str(tmp_path), **path) for rank in (0, 1)]
+    for process in both:
+        assert process.communicate() == ("", "")
+        assert process.returncode == 0
     here, there = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
     assert all(map(torch.equal, here, there))
     net = network()

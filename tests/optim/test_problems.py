@@ -66,7 +66,7 @@ def test_exact_circuits_reach_the_ground_energy_from_every_start():
         (NoisyQuadratic(erratic=0.01), 0.15, 300, 0.3),
         (Rosenbrock(), 0.05, 1000, 0.05),
         (LogisticRegression(), 0.05, 400, 0.02),
-        (CircuitEnergy(), 0.1, 100, 0.3),
+        (CircuitEnergy(), 0.1, 60, 0.3),
     ],
 )
 def test_gvco_solves_it(problem, lr, n_steps, least):

@@ -73,7 +73,7 @@ def test_a_closing_ring_leaves_all_zeros_where_they_are():
 @pytest.mark.parametrize("cost", diagnostics.COSTS)
 @pytest.mark.parametrize("n_wires", [2, 4])
 def test_a_deep_circuit_is_a_two_design(cost, n_wires):
-    row = spread("hardware_efficient", n_wires, 12, n_samples=4000, cost=cost)
+    row = spread("hardware_efficient", n_wires, 12, n_samples=1500, cost=cost)
     assert row.middle == pytest.approx(two_design_variance(n_wires, cost), rel=0.12)
 
 

@@ -16,11 +16,11 @@ SMALL = [*TINY_PHANTOM, "trainer.max_epochs=2"]
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six jobs on the phantom, three optimizers by two seeds, with W&B offline as by default."""
+    """Four jobs on the phantom, two optimizers by two seeds, with W&B offline as by default."""
     folder = tmp_path_factory.mktemp("sweep")
     of_one_run = {"WANDB_RUN_ID": "one", "WANDB_NAME": "one", "WANDB_RESUME": "must", "WANDB_SWEEP_ID": "one"}
     run = warm.run(
-        *TRAIN, "-m", "optim=gvco,adam,sgd", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep", cwd=folder, **of_one_run
+        *TRAIN, "-m", "optim=gvco,adam", "seed=0,1", *SMALL, "hydra.sweep.dir=sweep", cwd=folder, **of_one_run
     )
     assert run.returncode == 0, run.stderr
     return folder / "sweep"
@@ -29,15 +29,15 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_job_has_its_run_folder_and_its_wandb_run(sweep: Path) -> None:
     runs = sorted(path.parent for path in sweep.glob("*/status.json"))
     assert [run.name.rpartition("_")[0] for run in runs] == [
-        f"phantom_hqcnn_{optim}_s{seed}" for optim in ("adam", "gvco", "sgd") for seed in (0, 1)
+        f"phantom_hqcnn_{optim}_s{seed}" for optim in ("adam", "gvco") for seed in (0, 1)
     ]
     assert all(status_of(run)["status"] == "finished" for run in runs)
     assert json.loads((runs[0] / "environment.json").read_text())["overrides"][:2] == ["optim=adam", "seed=0"]
     logs = [log for run in runs for log in run.glob("wandb/offline-run-*/run-*.wandb")]
     # Regression: what the shell says to W&B of one run reached all, and they shared its id.
-    assert len(logs) == len({log.name for log in logs}) == 6
+    assert len(logs) == len({log.name for log in logs}) == 4
     accuracies = [json.loads((run / "summary.json").read_text())["test/loss"] for run in runs]
-    assert len(set(accuracies)) == 6  # six different trainings
+    assert len(set(accuracies)) == 4  # four different trainings
 
 
 def test_wandb_history_equals_metrics_csv(sweep: Path) -> None:
@@ -74,7 +74,7 @@ def test_one_failing_job_leaves_the_others_whole(tmp_path: Path) -> None:
         *TRAIN,
         "-m",
         "optim=sgd",
-        "optim.lr=0.01,1e30,0.02",
+        "optim.lr=1e30,0.02",
         "logger=none",
         *SMALL,
         "hydra.sweep.dir=sweep",
@@ -84,7 +84,7 @@ def test_one_failing_job_leaves_the_others_whole(tmp_path: Path) -> None:
     assert "TrainingDiverged: train/loss is nan" in run.stderr
     assert "Traceback" not in run.stderr
     states = {row["state"]: row for row in jobs_of(tmp_path / "sweep")}
-    assert len(jobs_of(tmp_path / "sweep")) == 3
+    assert len(jobs_of(tmp_path / "sweep")) == 2
     assert states.keys() == {"finished", "diverged"}
     assert "optim.lr=1e+30" in states["diverged"]["overrides"]
     diverged = tmp_path / "sweep" / states["diverged"]["job"]

@@ -106,7 +106,11 @@ def _server() -> socket.socket:
     """One for each process of pytest; it ends with it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     line = [sys.executable, str(ROOT / "tests" / "warm_server.py"), str(theirs.fileno())]
-    alone = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    alone = (
+        os.environ
+        | {"PYTHONPATH": str(ROOT)}
+        | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    )
     # Of the kind that each process gets: Python looks once whether a stream can be set back.
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     subprocess.Popen(line, cwd=ROOT, env=alone, pass_fds=[theirs.fileno()], **pipes)

@@ -33,6 +33,7 @@ _exit_code = 0
 
 def main(descriptor: int) -> None:
     """Fork what comes in over the socket; tell of each process its number, and how it ended."""
+    sys.path.pop(0)  # the folder of this file
     atexit.register(_end)  # before any import that registers something: the first comes last
     _import_all()
     control = socket.socket(fileno=descriptor)
@@ -111,7 +112,7 @@ def _become(wanted: dict[str, Any], descriptors: dict[int, int]) -> None:
     _seed_anew()
     kind, what, *arguments = wanted["line"]
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
-    sys.path[:1] = [wanted["cwd"] if kind == "-m" else "", *paths]
+    sys.path[:0] = [wanted["cwd"] if kind == "-m" else "", *paths]
     _keep_some_waiting(wanted["line"])
     try:
         if kind == "-m":

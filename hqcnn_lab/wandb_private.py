@@ -40,9 +40,9 @@ def leave_out_launch() -> None:
     if apply is not None and not hasattr(apply, "__wrapped__"):
 
         @wraps(apply)
-        def apply_if_imported(run: Run) -> None:
+        def apply_if_imported(self: Run) -> None:
             if inputs in sys.modules:
-                apply(run)
+                apply(self)
 
         Run._detect_and_apply_job_inputs = apply_if_imported
 

@@ -25,7 +25,7 @@ def select(config: DictConfig, key: str) -> Any:
     return OmegaConf.select(config, key, throw_on_resolution_failure=False)
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def plain_values(config: DictConfig) -> dict[str, Any]:
     """The values of a configuration as dicts and lists, with what each `${…}` refers to in its place."""
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)

@@ -12,7 +12,7 @@ from hqcnn_lab.config.check import check
 from hqcnn_lab.config.command import refuse_option
 from hqcnn_lab.config.command_line import check_command_line, check_folders
 from hqcnn_lab.config.hydra_private import get_args_parser
-from hqcnn_lab.config.key import plain
+from hqcnn_lab.config.key import plain_values
 from hqcnn_lab.distributed import is_follower
 
 
@@ -37,7 +37,7 @@ def check_train_line(arguments: argparse.Namespace) -> None:
 
     def look(config: DictConfig) -> None:
         check(config, in_sweep=arguments.multirun)
-        jobs.append(plain(config))
+        jobs.append(plain_values(config))
 
     check_command_line(arguments.overrides, arguments.multirun, check=look)
     if not arguments.cfg and not is_follower():

@@ -19,6 +19,7 @@ def digest(config: DictConfig) -> str:
     if config.dataset.get("root") is not None:
         config.dataset.root = str(Path(config.dataset.root).expanduser().resolve())
     plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
     plain.pop("resume", None)
     if plain["trainer"].get("strategy") == "auto":
         del plain["trainer"]["strategy"]

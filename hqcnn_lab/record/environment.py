@@ -1,4 +1,4 @@
-"""On what a run ran: versions, device and the code's commit."""
+"""What a run ran on: versions, device and the code's commit."""
 
 import hashlib
 import importlib.metadata
@@ -6,12 +6,9 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-
-if TYPE_CHECKING:
-    pass
 
 PACKAGES = (
     *("hqcnn-lab", "torch", "lightning", "torchmetrics", "torchquantum"),
@@ -42,21 +39,21 @@ def environment() -> dict[str, Any]:
 
 def code_version() -> str:
     """12 hex digits of this package's source files: the version of the code, also where it is not a release."""
-    here, digest = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(here.rglob("*.py")):
-        digest.update(f"{path.relative_to(here).as_posix()}\n".encode() + path.read_bytes())
+    package, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 
 
 def _git_commit() -> dict[str, Any] | None:
     """The commit this package is checked out at, and whether tracked files differ; None where it is installed."""
-    here = Path(__file__).parents[2]
-    if not (here / ".git").exists():
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
         return None
     try:
         commit, changes = (
             subprocess.run(
-                ["git", "-C", str(here), *command], capture_output=True, text=True, check=True, timeout=10
+                ["git", "-C", str(checkout), *command], capture_output=True, text=True, check=True, timeout=10
             ).stdout.strip()
             for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )

@@ -24,7 +24,7 @@ MOST_TEXT = 10_000  # characters of one value; what is beyond is cut off
 MOST_TABLE_BYTES = 2**28
 MOST_CELLS = 10_000_000  # of a table
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # six times as fast, where yaml was built with it
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # six times as fast, where yaml was built with it
 _LONGEST_NUMBER = 500  # characters; yaml takes hours for one of 1:1:1:…
 # What cannot be written as UTF-8, and what a terminal takes for a command.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")

@@ -123,8 +123,8 @@ class RunFolder:
     @cached_property
     def status(self) -> Status:
         content = self._read("status.json")
-        times = (_time(content.get(name)) for name in ("started", "ended"))
-        return Status(content.get("status"), content.get("error"), *times, content.get("process"))
+        started, ended = (_time(content.get(name)) for name in ("started", "ended"))
+        return Status(content.get("status"), content.get("error"), started, ended, content.get("process"))
 
     @cached_property
     def environment(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is said where a run ends before it is done."""
+"""What a run says that ends before it is done."""
 
 import shlex
 import sys
@@ -6,15 +6,17 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from hqcnn_lab.config.key import key_of
 from hqcnn_lab.config.override import as_override
 from hqcnn_lab.distributed import is_follower
 from hqcnn_lab.error import ConfigError, first_line
 
 
 def how_to_go_on(config: DictConfig) -> str:
+    """The command that continues an interrupted run."""
     folder = Path(config.paths.output_dir).absolute()
     ours = ("resume", "ckpt_path", "hydra.run.dir", "paths.output_dir")
-    words = [shlex.quote(word) for word in sys.argv[1:] if word.lstrip("+").partition("=")[0] not in ours]
+    words = [shlex.quote(word) for word in sys.argv[1:] if key_of(word) not in ours]
     checkpoint = folder / "checkpoints" / "last.ckpt"
     if config.ckpt_path is not None and not checkpoint.exists():
         return f"the same command goes on from {config.ckpt_path} again"
@@ -28,8 +30,8 @@ def how_to_go_on(config: DictConfig) -> str:
 
 
 def why_it_ended(error: Exception, folder: Path) -> str | None:
-    """What to say of it in a line; None where its traceback would be lost by that."""
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+    """The one line for an error; None where it is a fault of the lab and its traceback would be lost."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from hqcnn_lab.build import BuildError
     from hqcnn_lab.data.datamodule import UnusableData

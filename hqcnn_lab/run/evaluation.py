@@ -10,7 +10,7 @@ from hqcnn_lab.config.command import check_used
 from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.config.conf_files import CONFIG_DIR
-from hqcnn_lab.config.key import key_of, plain
+from hqcnn_lab.config.key import key_of, plain_values
 from hqcnn_lab.config.new_path import check_new, free_name, holds_something
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.run.find_run import find_run, load
@@ -123,7 +123,7 @@ def _open(config: DictConfig, trained: "TrainedModel", choice: str) -> "ImageDat
     from hqcnn_lab.data.decode.cache import CacheError
 
     try:
-        data = build(plain(config.dataset))
+        data = build(plain_values(config.dataset))
         if list(data.classes) != trained.classes:
             raise EvaluateError(
                 f"dataset={choice}: its classes are {', '.join(data.classes)}, those of the network "

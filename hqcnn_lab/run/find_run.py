@@ -58,12 +58,12 @@ def newest_run(top: Path) -> Path | None:
 
 
 def _finished(top: Path) -> Iterator[tuple[datetime, Path]]:
-    for here, folders, files in os.walk(top):
+    for path, folders, files in os.walk(top):
         if _OF_A_RUN & {*folders, *files}:
             folders.clear()  # what lies under a run is its own
-            status = RunFolder(here).status
+            status = RunFolder(path).status
             if status.status == "finished" and status.started is not None:
-                yield status.started, Path(here)
+                yield status.started, Path(path)
 
 
 def load(config: DictConfig) -> "TrainedModel":

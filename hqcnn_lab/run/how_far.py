@@ -15,13 +15,13 @@ def with_progress(parts: Sequence[Part], sizes: Sequence[int], verb: str) -> Ite
     from rich.console import Console
     from rich.progress import Progress
 
-    console, done, said = Console(stderr=True), 0, time.monotonic()
+    console, done, last_line = Console(stderr=True), 0, time.monotonic()
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(verb, total=sum(sizes))
         for part, size in zip(parts, sizes, strict=True):
             yield part
             done += size
             progress.update(task, completed=done)
-            if not console.is_terminal and done < sum(sizes) and time.monotonic() - said > PATIENCE:
-                said = time.monotonic()
+            if not console.is_terminal and done < sum(sizes) and time.monotonic() - last_line > PATIENCE:
+                last_line = time.monotonic()
                 print(f"{verb} {done} of {sum(sizes)} images", file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from hqcnn_lab.config.check import check_dataset, check_values
 from hqcnn_lab.config.command import check_renamed, check_used
 from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.config.compose import compose
-from hqcnn_lab.config.key import key_of, plain
+from hqcnn_lab.config.key import key_of, plain_values
 from hqcnn_lab.config.new_path import holds_something
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.record.whole_file import whole_folder
@@ -69,7 +69,7 @@ def _write_phantom(config: DictConfig) -> None:
 
     if config.out is None:
         raise ConfigError(f"out=null: write={config.write.layout} needs a new folder, out=…")
-    options = plain(config.write)
+    options = plain_values(config.write)
     layout = options.pop("layout")
     try:
         out = {"dicom": write_dicom, "kaggle": write_kaggle}[layout](config.out, **options)
@@ -95,7 +95,7 @@ def _decode_and_audit(config: DictConfig) -> None:
         _download(config)
     check_dataset(config.dataset)  # before hours of decoding
     try:
-        data = build(plain(config.dataset))
+        data = build(plain_values(config.dataset))
         data.prepare_data()
         data.setup()
     except (BuildError, CacheError, UnusableData) as error:

@@ -76,18 +76,18 @@ def matching_runs(runs_dir: str | Path, config: DictConfig) -> list[Path]:
 
     Says in a line which cannot be looked at: one of them may be the one that was meant.
     """
-    wanted, found, lost = digest(config), [], []
+    name, matching, lost = digest(config), [], []
     for path in Path(runs_dir).glob("*/environment.json"):
         run = RunFolder(path.parent)
-        if run.environment.get("digest") == wanted:
+        if run.environment.get("digest") == name:
             written, started = modified(path), run.status.started
-            found.append((started.timestamp() if started else written, written, run.folder))
+            matching.append((started.timestamp() if started else written, written, run.folder))
         elif "digest" not in run.environment and run.problems:
             lost.append(f"{path} {run.problems[path.name]}")
     if lost:
         more = f" (and {len(lost) - 1} more)" if lost[1:] else ""
         print(f"resume=auto: not known whether it is the same: {lost[0]}{more}", flush=True)
-    return [folder for *_, folder in sorted(found, reverse=True)]
+    return [folder for *_, folder in sorted(matching, reverse=True)]
 
 
 def _newest_place(runs: list[Path]) -> Place | None:

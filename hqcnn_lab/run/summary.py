@@ -37,7 +37,8 @@ def about_split(data: ImageDataModule, audit: Audit | None) -> dict[str, Any]:
 
 def after_fit(trainer: pl.Trainer, data: ImageDataModule) -> dict[str, Any]:
     """Training's share of the summary: validation of the last epoch, convergence, numbers of images and steps."""
-    convergence = next((c for c in trainer.callbacks if isinstance(c, Convergence)), None)
+    callbacks: list[pl.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  # set from afar
+    convergence = next((callback for callback in callbacks if isinstance(callback, Convergence)), None)
     return {
         **metrics(trainer, "train/", "val/"),
         **(convergence.summary() if convergence and trainer.optimizers else {}),
@@ -62,8 +63,8 @@ def absent(summary: dict[str, Any], classes: Sequence[str]) -> dict[str, list[st
 
 def sizes(net: nn.Module) -> dict[str, int]:
     """Trainable parameters by kind; of what learns without gradients, the numbers that it learned or keeps."""
-    if hasattr(net, "n_values"):
-        return {"params/quantum": 0, "params/classical": net.n_values}
+    if (n_values := getattr(net, "n_values", None)) is not None:
+        return {"params/quantum": 0, "params/classical": n_values}
     counts = {"params/quantum": 0, "params/classical": 0}
     for group in parameter_groups(net, lr=0.0):
         counts[f"params/{group['group']}"] += sum(p.numel() for p in group["params"])
@@ -83,11 +84,11 @@ def print_result(summary: dict[str, Any], folder: Path) -> None:
     n_test = sum(map(sum, summary["test/confusion_matrix"].tolist()))
     low, high = wilson_interval(round(summary["test/accuracy"] * n_test), n_test)
     interval = f"{100 * low:.1f} to {100 * high:.1f}"
-    drawn = f", drawn of {summary['images/test']}" * (n_test < summary["images/test"])
+    of_all = f", drawn of {summary['images/test']}" * (n_test < summary["images/test"])
     leak = (summary["split/leak"] or "").replace(" split:", ":")  # short enough for 80 columns
     rows = {
         "split": leak or f"{summary['split/kind']}, no test image seen in training",
-        "test accuracy": f"{100 * summary['test/accuracy']:.2f} %  (95 % interval {interval}, {n_test} images{drawn})",
+        "test accuracy": f"{100 * summary['test/accuracy']:.2f} %  (95 % interval {interval}, {n_test} images{of_all})",
         "nearest neighbour": f"{100 * summary['baseline/nearest_neighbour_accuracy']:.2f} %  (learns nothing)",
         "test macro F1": f"{summary['test/macro_f1']:.4f}",
         "test AUROC": "–" if math.isnan(summary["test/auroc"]) else f"{summary['test/auroc']:.4f}",

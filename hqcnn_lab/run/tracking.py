@@ -14,7 +14,7 @@ from hqcnn_lab.error import first_line
 from hqcnn_lab.wandb_private import leave_out_anonymous, leave_out_launch
 
 if TYPE_CHECKING:
-    from lightning.pytorch.loggers import Logger
+    from lightning.pytorch.loggers import Logger, WandbLogger
     from wandb import Run
 
     from hqcnn_lab.data import ImageDataModule
@@ -57,7 +57,7 @@ def _labels(config: dict[str, Any], split: str, spec: dict[str, Any]) -> dict[st
     }
 
 
-def _start_wandb(spec: dict[str, Any], config: dict[str, Any]) -> "Logger":
+def _start_wandb(spec: dict[str, Any], config: dict[str, Any]) -> "WandbLogger":
     import wandb
 
     # Lightning's own `offline` would set WANDB_MODE for the whole process.
@@ -68,8 +68,8 @@ def _start_wandb(spec: dict[str, Any], config: dict[str, Any]) -> "Logger":
             logger.log_hyperparams(config)  # the first that asks the server
             return logger
         except (wandb.Error, OSError) as error:
-            said = (str(error) or type(error).__name__).splitlines()[0]
-            reason = said.replace("<no message>", "the server refused the login")
+            words = (str(error) or type(error).__name__).splitlines()[0]
+            reason = words.replace("<no message>", "the server refused the login")
     logger = _wandb_logger(spec, mode="offline")
     logger.log_hyperparams(config)
     if not offline:
@@ -77,7 +77,7 @@ def _start_wandb(spec: dict[str, Any], config: dict[str, Any]) -> "Logger":
     return logger
 
 
-def _wandb_logger(spec: dict[str, Any], mode: str | None) -> "Logger":
+def _wandb_logger(spec: dict[str, Any], mode: str | None) -> "WandbLogger":
     settings = spec.get("settings") or {}
     logger = build(spec | {"mode": mode, "settings": settings | {"finish_timeout_raises": True}})
     leave_out_anonymous(logger)

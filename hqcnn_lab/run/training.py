@@ -3,16 +3,21 @@
 import os
 import time
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from hqcnn_lab.config.arguments import check_arguments
 from hqcnn_lab.config.check import check, is_on_cpu, slow_precision
 from hqcnn_lab.config.interpolation import check_interpolations
+from hqcnn_lab.config.key import plain_values
 from hqcnn_lab.distributed import follow, is_follower
 from hqcnn_lab.error import first_line
+
+if TYPE_CHECKING:
+    from hqcnn_lab.record.run_record import RunRecord
 
 
 def train(config: DictConfig) -> float | None:
@@ -36,7 +41,7 @@ def train(config: DictConfig) -> float | None:
     try:
         check_interpolations(config)
         check(config)
-        check_arguments(OmegaConf.to_container(config, resolve=True))
+        check_arguments(plain_values(config))
         record.describe(config)
         pl.seed_everything(config.seed, workers=True, verbose=False)
         summary = _fit_and_test(config, record)
@@ -50,7 +55,7 @@ def train(config: DictConfig) -> float | None:
         finish_wandb(failed)
 
 
-def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
+def _fit_and_test(config: DictConfig, record: "RunRecord") -> dict[str, Any]:
     from hqcnn_lab.build import BuildError, build
     from hqcnn_lab.callbacks import MetricsFirst, ResumeState, StopCheckpoint
     from hqcnn_lab.callbacks.checkpoint_io import WholeFileIO
@@ -59,8 +64,9 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     from hqcnn_lab.run.summary import about_split, absent, after_fit, after_test, metrics, print_result, sizes
     from hqcnn_lab.run.tracking import make_loggers, mirror_test
 
-    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
+    plain = plain_values(config)
     data = build(plain["dataset"])
+    data.keep_in = plain["paths"]["cache_dir"]
     data.prepare_data()
     data.setup()
     data.require_batches(plain["trainer"])
@@ -119,9 +125,8 @@ def _fit_and_test(config: DictConfig, record: Any) -> dict[str, Any]:
     return summary
 
 
-def _fit_at_once(trainer: Any, model: Any, data: Any, record: Any) -> dict[str, Any]:
+def _fit_at_once(trainer: Any, model: Any, data: Any, record: "RunRecord") -> dict[str, Any]:
     """What learns without gradients, or is fitted on what a network has learned: fit, validate, keep as `last.ckpt`."""
-    import lightning.pytorch as pl
     import torch
 
     from hqcnn_lab.callbacks.checkpoint_io import WholeFileIO
@@ -129,18 +134,18 @@ def _fit_at_once(trainer: Any, model: Any, data: Any, record: Any) -> dict[str, 
 
     print(f"fitting {type(model.net).__name__} on {len(data.split.train)} images", flush=True)
     began = time.perf_counter()
-    found = model.net.fit(data) or {}
+    learned = model.net.fit(data) or {}
     seconds = time.perf_counter() - began
     trainer.validate(model, datamodule=data, verbose=False)
     path = record.folder / "checkpoints" / "last.ckpt"
     before = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else {"epoch": -1}
     now = {"state_dict": model.state_dict(), "hyper_parameters": dict(model.hparams)}
-    WholeFileIO().save_checkpoint(before | now | {"pytorch-lightning_version": pl.__version__}, path)
+    WholeFileIO().save_checkpoint(before | now | {"pytorch-lightning_version": version("lightning")}, path)
     trained = {} if trainer.optimizers else {"seconds/training": seconds}
-    return metrics(trainer, "val/") | trained | found
+    return metrics(trainer, "val/") | trained | learned
 
 
-def _draw_figures(record: Any) -> dict[str, Path]:
+def _draw_figures(record: "RunRecord") -> dict[str, Path]:
     """`figures/*.png`, where each is; a run that is trained and tested is not lost for want of a picture."""
     from hqcnn_lab.figures.run import run_figures
 

@@ -10,14 +10,16 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
 
 from hqcnn_lab.record.state import KEPT, state_of
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 # What a shell or `wandb agent` says to W&B of one run; two jobs with the same would write into one.
 OF_ONE_RUN = (
@@ -82,7 +84,7 @@ def run_jobs(jobs: Iterable[Job], workers: int, threads: int | None = 1) -> Gene
             while waiting and len(running) < workers:
                 job = waiting.pop()
                 process = context.Process(target=_train_alone, args=(job, threads, Path.cwd()))
-                with _held_back(signal.SIGINT, signal.SIGTERM):  # or a process may start that is not known here
+                with _held_back(signal.SIGINT, signal.SIGTERM):  # or one may start that `running` does not hold
                     process.start()
                     running[process.sentinel] = process, job, time.monotonic()
             for sentinel in wait(list(running)):
@@ -93,7 +95,8 @@ def run_jobs(jobs: Iterable[Job], workers: int, threads: int | None = 1) -> Gene
         _stop([process for process, *_ in running.values()])
 
 
-def _context() -> BaseContext:
+def _context() -> "ForkServerContext | SpawnContext":
+    """How to start a process: a fork of one that has imported everything, where the system can."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
@@ -111,26 +114,26 @@ def _context() -> BaseContext:
 
 @contextmanager
 def _held_back(*signals: signal.Signals) -> Iterator[None]:
-    """What comes in here acts at the end, and a process that is started in here begins with it blocked.
+    """Let a signal that comes within the block act at its end; a process that is started within begins with it blocked.
 
-    A mask alone will not do: it is this thread's, and where another thread gets the signal, Python still acts in this.
+    A mask alone will not do: it is this thread's, and where another thread gets the signal, Python still acts here.
     """
     held: set[int] = set()
-    acting = {at: act for at in signals if (act := signal.getsignal(at)) not in (None, signal.SIG_IGN)}
+    handlers = {number: at for number in signals if (at := signal.getsignal(number)) not in (None, signal.SIG_IGN)}
     if threading.current_thread() is not threading.main_thread():
-        acting = {}  # Python acts in the main thread alone
+        handlers = {}  # Python acts in the main thread alone
     can_mask = hasattr(signal, "pthread_sigmask")
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals) if can_mask else set()
     try:
-        for at in acting:
-            signal.signal(at, lambda number, _: held.add(number))
+        for number in handlers:
+            signal.signal(number, lambda number, _: held.add(number))
         yield
     finally:
         try:
-            for at, act in acting.items():
-                signal.signal(at, act)
-            for at in held:
-                signal.raise_signal(at)  # where it is masked, below
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            for number in held:
+                signal.raise_signal(number)  # where it is masked, below
         finally:
             if can_mask:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -146,14 +149,14 @@ def _stop(processes: list[BaseProcess]) -> None:
         process.join()
 
 
-def _train_alone(job: Job, threads: int | None, here: Path) -> None:
+def _train_alone(job: Job, threads: int | None, working_folder: Path) -> None:
     """In a process of its own."""
     from filelock import FileLock
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the process was spawned: see `_context`
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as `hqcnn_lab.train`: the status says so
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.chdir(here)
+    os.chdir(working_folder)
     for name in OF_ONE_RUN:
         os.environ.pop(name, None)
     locks = job.folder.parent / ".locks"
@@ -178,7 +181,9 @@ def _train_alone(job: Job, threads: int | None, here: Path) -> None:
 
 
 def _end_with_parent() -> None:
-    wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -211,6 +216,7 @@ def _configured(job: Job) -> DictConfig:
         with open_dict(config):
             del config["hydra"]
     else:
-        config, HydraConfig.instance().cfg = job.composed
+        hydra: Any = HydraConfig.instance()
+        config, hydra.cfg = job.composed
     config.paths.output_dir = str(job.folder)
     return config

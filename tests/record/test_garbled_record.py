@@ -25,6 +25,7 @@ from hqcnn_lab.run import resume
 from hqcnn_lab.run.find_run import newest_run
 from hqcnn_lab.sweep import multirun, study
 from hqcnn_lab.sweep.declaration import Run
+from hqcnn_lab.sweep.job_table import job_rows, write_jobs
 from hqcnn_lab.sweep.jobs import Job
 from hqcnn_lab.sweep.study_tables import commits, row_of
 
@@ -88,8 +89,8 @@ def read_all(run: Path, config: DictConfig, whole: list[dict]) -> None:
     assert others == whole
     assert len(row["torn"]) == len(row["problems"])
     json.dumps(row).encode()
-    assert len(multirun._job_rows(sweep)) == 3
-    multirun._write_summary(sweep)
+    assert len(job_rows(sweep)) == 3
+    write_jobs(sweep)
     multirun._seconds_of_last(config, sweep)
     assert len(resume.matching_runs(sweep, config)) >= 2
     resume.find_unfinished(sweep, config)
@@ -239,7 +240,7 @@ def test_a_job_that_left_nothing_but_its_folder_is_in_the_table(tmp_path: Path) 
     # Of a disk that was full at once: the sweep said "no job".
     (tmp_path / "a_0123456789ab").mkdir()
     (tmp_path / "a_0123456789ab.interrupted-1").mkdir()
-    [row] = multirun._job_rows(tmp_path)
+    [row] = job_rows(tmp_path)
     assert (row["job"], row["state"], row["reason"]) == ("a_0123456789ab", "interrupted", "ended without a word")
 
 
@@ -270,7 +271,7 @@ def test_a_time_without_a_zone_is_utc(sweep: Path, config: DictConfig) -> None:
     assert [row["started"] for row in load_runs(sweep)] == [
         f"2026-01-01T{at}:00+00:00" for at in ("12:00", "10:30", "11:00")
     ]
-    assert [row["seconds"] for row in multirun._job_rows(sweep)] == [3600, 9000, 7200]
+    assert [row["seconds"] for row in job_rows(sweep)] == [3600, 9000, 7200]
 
 
 def test_what_environment_says_nothing_is_named_by_resume(

@@ -16,7 +16,7 @@ from hqcnn_lab.record.run_record import RunRecord
 from hqcnn_lab.record.state import LOCK, sweep_up
 from hqcnn_lab.record.whole_file import whole_file, whole_folder
 from hqcnn_lab.reporting.write import write_report
-from hqcnn_lab.sweep import multirun
+from hqcnn_lab.sweep.job_table import write_jobs
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_a_sweep_and_a_report_sweep_up_in_their_folders(tmp_path: Path, gone: in
     parts = left_by(gone, *those_of_a_run(run), sweep / "jobs.csv", sweep / "report.html", sweep / "report.md")
     kept = left_by(os.getppid(), sweep / "jobs.csv", sweep / "report.html") + left_by("", sweep / "film.mkv")
     sweep_up(sweep)
-    multirun._write_summary(sweep)
+    write_jobs(sweep)
     write_report([sweep])
     assert not any(part.exists() for part in parts)
     assert all(part.exists() for part in kept)

@@ -85,7 +85,7 @@ def test_a_wrong_override_names_study_arm_condition_and_key() -> None:
         "study=optimizers, arm gvco, condition few: circuit.shot: there is no such key; did you mean circuit.shots?"
     )
     said = refused(study.main, *SMALL, '+study.arms.mine=["optim=adam","optim.lr=-1"]')
-    assert said == "study=optimizers, arm mine, condition exact: optim.lr=-1: must be a positive, finite number"
+    assert said == "study=optimizers, arm mine, condition exact: optim.lr=-1: must be at least 0"
 
 
 def test_help_lists_every_study_with_its_question_and_needs_no_torch() -> None:

@@ -18,6 +18,7 @@ def check_combination(config: DictConfig) -> None:
     optim = name_of(config.optim)
     if optim in ("QNG", "SPSA") and (reason := _lacks_circuit(config.model)):
         raise ConfigError(f"optim={optim.lower()}: steps circuits, and {reason}; choose another optimizer")
+    _check_rates(config)
     _check_schedule(config)
     for key, spec in config.callbacks.items():
         if spec and (tuned := _TUNERS.get(name_of(spec))):
@@ -46,6 +47,13 @@ def _lacks_circuit(model: DictConfig) -> str | None:
     if circuit.ansatz in ANSATZES and not ANSATZES[circuit.ansatz].trainable:
         return f"circuit.ansatz={circuit.ansatz} is not trained"
     return None
+
+
+def _check_rates(config: DictConfig) -> None:
+    """A learning rate of 0 holds a group where it is; of all groups, nothing would be trained."""
+    lr, quantum_lr = config.optim.get("lr"), config.optim.get("quantum_lr")
+    if lr == 0 and (not quantum_lr or _lacks_circuit(config.model)):
+        raise ConfigError(f"optim.lr={lr}: must be above 0, or nothing is trained")
 
 
 def _check_schedule(config: DictConfig) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from hqcnn_lab.analysis.predictions import Predictions, confusion, read_predictions
 from hqcnn_lab.analysis.row import Row
 from hqcnn_lab.analysis.spread import spread
+from hqcnn_lab.figures.chart import Chart
 from hqcnn_lab.reporting import finding, run_tables, score_tables
-from hqcnn_lab.reporting.curves import LINE_COLOURS, Chart, metrics_of, scored_charts, training_charts
+from hqcnn_lab.reporting.curves import LINE_COLOURS, metrics_of, scored_charts, training_charts
 from hqcnn_lab.reporting.groups import Family, Group, make_families
 from hqcnn_lab.reporting.pictures import CircuitPicture, Gallery, Mistakes, circuits
 from hqcnn_lab.reporting.problems import Problems

@@ -1,10 +1,11 @@
 """Parameterized quantum circuits as torch layers, exact and fast, usable from a notebook.
 
-`limits`, `circuit`, `ansatz` and `noise` are importable without torch; everything else is imported at first use.
+`gate`, `circuit`, `ansatz`, `noise`, `limits`, `check`, `draw` and `engine.plan` need no torch, so that a configuration
+is checked quickly. The names below are imported when they are first used.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hqcnn_lab.quantum.circuit import make_circuit
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,9 +1,4 @@
-"""What every argument check here starts with. Torch-free."""
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
+"""The check of a count, which every argument check here starts with. Torch-free."""
 
 
 def check_count(name: str, value: object, minimum: int = 1) -> None:

@@ -84,6 +84,7 @@ WAYS: dict[str, Callable[[str, Pair], Pair]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", OURS)
 def test_goes_on_as_it_would_have(name, way):
@@ -102,6 +103,7 @@ def test_a_copy_and_its_original_do_not_meddle(name):
     assert all(map(torch.equal, expected, train(pair, BATCHES[2:])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OURS)
 def test_a_compiled_step_is_the_same_step(name):
     # Regression: compiled, QNG's and SPSA's classical weights never moved, and nothing was said.

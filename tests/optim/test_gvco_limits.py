@@ -78,6 +78,7 @@ def test_differs_from_m_svag_in_its_factor_and_nothing_else(foreach):
     assert not torch.allclose(parameter.detach(), m_svag(start((5, 3)), stream, False), rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("granularity", ["tensor", "element", "group"])
 @pytest.mark.parametrize("foreach", [True, False, None])
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-12, 1e-6, 1e6, 1e12, 1e18])
@@ -92,6 +93,7 @@ def test_stays_finite_at_any_gradient_scale(scale, foreach, granularity):
         assert all(value.isfinite().all() for value in optimizer.state[parameter].values())
 
 
+@pytest.mark.slow
 def test_stays_finite_over_many_steps():
     # Every scale at once, zeros, one element that alone has a gradient, one NaN step; HQCNN_STEPS=100000 for more.
     n_steps = int(os.environ.get("HQCNN_STEPS", "2000"))

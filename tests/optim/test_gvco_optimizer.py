@@ -399,7 +399,7 @@ def test_replicas_of_a_distributed_run_stay_together(tmp_path):
     torch.testing.assert_close(here, [p.detach() for p in net.parameters()], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_a_captured_step_replays_as_one_that_is_not():
     nets = [network().cuda() for _ in range(2)]
     rate = torch.tensor(0.01, device="cuda")
@@ -426,7 +426,7 @@ def test_a_captured_step_replays_as_one_that_is_not():
 
 
 @pytest.mark.parametrize("granularity", ["tensor", "element", "group"])
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda_agrees_with_the_cpu_and_never_synchronizes(granularity):
     nets = [network(), network().cuda()]
     optimizers = [GVCO(net.parameters(), weight_decay=0.01, granularity=granularity) for net in nets]
@@ -456,7 +456,7 @@ FUSED = [
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("hyper", FUSED, ids=str)
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_kernels_agree_with_lists_on_a_cpu(hyper, dtype):
     pytest.importorskip("triton")
     generator = torch.Generator().manual_seed(0)
@@ -483,7 +483,7 @@ def test_kernels_agree_with_lists_on_a_cpu(hyper, dtype):
             torch.testing.assert_close(a, b, rtol=1e-9 if exact else 1e-3, atol=1e-9 if exact else 1e-3)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_kernels_resume_bit_for_bit():
     nets = [network().cuda() for _ in range(2)]
     optimizers = [GVCO(net.parameters(), weight_decay=0.01) for net in nets]
@@ -504,7 +504,7 @@ def test_kernels_resume_bit_for_bit():
     assert all(map(torch.equal, nets[0].parameters(), nets[1].parameters()))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_without_a_compiler_it_steps_on_lists_and_says_so(monkeypatch):
     gvco_fused = pytest.importorskip("hqcnn_lab.optim.gvco_fused", exc_type=ImportError)
 

@@ -102,6 +102,7 @@ hypers = st.fixed_dictionaries(
 shape_lists = st.lists(st.sampled_from([(), (1,), (7,), (3, 2), (2, 1, 3, 3)]), min_size=1, max_size=3)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(hyper=hypers, shapes=shape_lists, steps=st.integers(1, 40), seed=st.integers(0, 999), broken=st.integers(0, 40))
 def test_every_path_follows_the_definition(hyper, shapes, steps, seed, broken):
@@ -245,6 +246,7 @@ def test_no_noise_at_all_is_no_division_by_zero():
     assert optimizer.state[parameter]["momentum"].item() == pytest.approx(0.85)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreach", [True, False, None])
 def test_a_gradient_that_never_changes_moves_a_bounded_step(foreach):
     # Regression: without the floor ŝ decays to nothing while m̂ does not, and the step grows without bound.
@@ -276,6 +278,7 @@ def test_pace_is_not_moved_by_noise_alone():
     assert 0.3 < pace_after(0.0, 1.0, lr=1e-2) < 3
 
 
+@pytest.mark.slow
 def test_pace_is_bounded():
     # An endless slope agrees with itself for ever.
     (parameter,), optimizer = run([(3,)], [[torch.ones(3, dtype=torch.float64)]] * 3000, lr=1e-6)

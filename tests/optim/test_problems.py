@@ -6,6 +6,8 @@ import torch
 from hqcnn_lab.optim import GVCO
 from hqcnn_lab.optim.problems import CircuitEnergy, LogisticRegression, NoisyQuadratic, Rosenbrock
 
+pytestmark = pytest.mark.slow
+
 
 def descend(problem, optimizer_of, n_steps, copies=4, seed=0):
     generator = torch.Generator().manual_seed(seed)

@@ -29,6 +29,7 @@ def test_every_ansatz_is_checked_here():
     assert {*PER_WIRE, *PER_LAYER} == set(ANSATZES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("ansatz", ANSATZES)
 def test_the_gate_list_is_the_definition(ansatz, encoder):

@@ -70,6 +70,7 @@ def test_a_closing_ring_leaves_all_zeros_where_they_are():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", diagnostics.COSTS)
 @pytest.mark.parametrize("n_wires", [2, 4])
 def test_a_deep_circuit_is_a_two_design(cost, n_wires):
@@ -120,6 +121,7 @@ def test_unknown_costs_and_readouts_are_refused(name, value):
         gradient_variance(**{name: value})
 
 
+@pytest.mark.slow
 def test_the_plot_has_a_panel_each_and_a_line_a_depth(tmp_path):
     rows = [
         row
@@ -178,6 +180,7 @@ def test_closing_cnots_change_no_fidelity():
     assert ring == pytest.approx(separate, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_the_order_that_sim_et_al_report():
     # fig. 3: layers help until they saturate at the floor; without entanglement they never get there
     one, two, five = (expressibility("hardware_efficient", 4, n) for n in (1, 2, 5))
@@ -218,6 +221,7 @@ def test_entangling_capability_of_known_circuits():
 # --- parameter shift
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ansatz", [name for name, kind in ANSATZES.items() if kind.trainable])
 @pytest.mark.parametrize(
     ("encoder", "readout", "engine"),

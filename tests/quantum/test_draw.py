@@ -171,6 +171,7 @@ def test_a_figure_has_a_box_a_gate_a_dot_a_control_and_every_label(tmp_path):
     assert (tmp_path / "circuit.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ansatz", ANSATZES)
 @pytest.mark.parametrize(("encoder", "readout"), list(zip(ENCODERS, READOUTS, strict=True)))
 def test_every_circuit_has_a_figure(ansatz, encoder, readout):
@@ -188,6 +189,7 @@ def test_a_long_figure_is_folded_into_rows():
     assert [text.get_text() for text in long.axes[0].texts].count("⟨Z⟩") == 4
 
 
+@pytest.mark.slow
 def test_drawing_needs_neither_torch_nor_pyplot():
     code = """
 import sys

@@ -22,9 +22,11 @@ def run(code: str, *flags: str, path: str = "") -> None:
     assert done.stderr == ""
 
 
-def test_limits_need_no_torch():
+def test_what_describes_a_circuit_needs_no_torch():
     run("""
 import sys, hqcnn_lab.quantum.limits as limits
+from hqcnn_lab.quantum import ansatz, check, circuit, draw, gate, noise
+from hqcnn_lab.quantum.engine import plan
 limits.check_circuit(4, 2, "hardware_efficient", engine="auto")
 assert limits.MAX_WIRES["auto"] == 24
 assert "torch" not in sys.modules and "numpy" not in sys.modules
@@ -153,8 +155,10 @@ def test_a_missing_torchquantum_says_how_to_install_it(monkeypatch):
 
 
 def test_an_unknown_name_is_an_attribute_error():
+    import hqcnn_lab.optim
     import hqcnn_lab.quantum
 
-    with pytest.raises(AttributeError, match="has no attribute 'Nope'"):
-        _ = hqcnn_lab.quantum.Nope
-    assert "QuantumConv2d" in dir(hqcnn_lab.quantum)
+    for package, name in ((hqcnn_lab.quantum, "QuantumConv2d"), (hqcnn_lab.optim, "GVCO")):
+        with pytest.raises(AttributeError, match="has no attribute 'Nope'"):
+            _ = package.Nope
+        assert name in dir(package)

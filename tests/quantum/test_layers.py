@@ -341,7 +341,7 @@ def test_input_that_is_not_floating_point_is_refused(case, dtype):
         make()(torch.zeros(shape, dtype=dtype))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.gpu
 @pytest.mark.parametrize("engine", ENGINES)
 def test_cuda_gives_what_the_cpu_gives(case, engine):
     make, shape = case

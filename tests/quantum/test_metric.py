@@ -62,6 +62,7 @@ def infidelity_metric(circuit: Circuit, angles: np.ndarray, weights: np.ndarray,
     return metric
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ansatz", "encoder"),
     [*((ansatz, "angle_y") for ansatz in ANSATZES), *(("hardware_efficient", encoder) for encoder in ENCODERS[1:])],

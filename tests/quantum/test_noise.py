@@ -183,6 +183,7 @@ def test_readout_error_in_closed_form():
     assert values_of(bare(2, "angle_y", readout="zz"), p, x, y) == pytest.approx([zz], abs=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ENCODERS)
 @pytest.mark.parametrize("ansatz", list(ANSATZES))
 def test_density_is_the_kraus_simulation(ansatz, encoder):
@@ -322,6 +323,7 @@ def test_float32_stays_float32_and_an_empty_batch_is_one(encoder):
     assert density.expectations(angles[:, :, :0], weights, circuit, ALL).shape == (1, 8, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("circuit", "noise", "grids"),
     [
@@ -348,6 +350,7 @@ def test_all_trajectories_weighed_by_their_probability_are_the_noisy_circuit(cir
     assert (density.expectations(angles, weights, circuit, Noise()) - expected).abs().max() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["angle_y", "angle_z", "reuploading"])
 def test_trajectories_average_to_density_in_values_and_gradients(encoder):
     circuit = make_circuit(2, 2, "hardware_efficient", encoder, "z")

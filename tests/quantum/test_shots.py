@@ -99,6 +99,7 @@ def test_certain_outcomes_stay_certain_beyond_rounding(monkeypatch):
     assert sample(values[:, :, :0], circuit, 7).shape == (1, 2, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["angle_x", "angle_z", "reuploading"])
 @pytest.mark.parametrize("ansatz", list(ANSATZES))
 def test_the_shift_rules_are_exact(ansatz, encoder, monkeypatch):

@@ -7,6 +7,7 @@
 Every start is a fresh interpreter in an empty folder. CPU seconds are those of the process and of all that it started.
 The clock stops when the optimizer of the fit is about to take its first step. The first batch and that step stand in a
 column of their own: work that is only put off until then shows there. A command that trains nothing runs to its end.
+A first start, which is not counted, compiles Python's files and fills the lab's cache; `--cold` empties that each time.
 """
 
 import argparse
@@ -39,22 +40,30 @@ def main() -> None:
     parser.add_argument("commands", nargs="*", default=DEFAULT, help="such as train or 'evaluate --help'")
     parser.add_argument("--times", type=int, default=5, help="starts of each command (default 5; the median counts)")
     parser.add_argument("--against", type=Path, help="another checkout of this repository, measured in turns")
+    parser.add_argument("--cold", action="store_true", help="with nothing in the lab's cache (paths.cache_dir)")
     parser.add_argument("--imports", action="store_true", help="also which packages cost most to import, a start more")
     arguments = parser.parse_args()
     checkouts = [Path(__file__).parents[1]]
     if arguments.against:
         checkouts.append(arguments.against.resolve())
         print(f"In brackets: {arguments.against}, and its figure divided by ours.\n")
+    with tempfile.TemporaryDirectory() as cache:
+        _measure(arguments, checkouts, None if arguments.cold else Path(cache))
+
+
+def _measure(arguments: argparse.Namespace, checkouts: list[Path], cache: Path | None) -> None:
     print("| command | CPU s | wall s | CPU s of the first step | modules |")
     print("|---|--:|--:|--:|--:|")
     for command in arguments.commands:
-        for checkout in checkouts:  # compiles what is not compiled yet, and fills the disk's cache
-            _start(command, checkout)
-        starts = [[_start(command, checkout) for checkout in checkouts] for _ in range(arguments.times)]
+        for checkout in checkouts:
+            _start(command, checkout, cache)
+        starts = [[_start(command, checkout, cache) for checkout in checkouts] for _ in range(arguments.times)]
         print(_row(command, list(zip(*starts, strict=True))), flush=True)
     if arguments.imports:
         for command in arguments.commands:
-            print(f"\n`{command}` imports, milliseconds of each package's own: {_heaviest(command, checkouts[0])}")
+            print(
+                f"\n`{command}` imports, milliseconds of each package's own: {_heaviest(command, checkouts[0], cache)}"
+            )
 
 
 def _row(command: str, of_each: list[tuple[dict[str, Any], ...]]) -> str:
@@ -72,11 +81,11 @@ def _row(command: str, of_each: list[tuple[dict[str, Any], ...]]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _start(command: str, checkout: Path, *options: str) -> dict[str, Any]:
+def _start(command: str, checkout: Path, cache: Path | None, *options: str) -> dict[str, Any]:
     """One start in an interpreter of its own: `cpu`, `wall` and `step` in seconds, `modules`, and `said` on stderr."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        ours = {_FILE: str(result), "PYTHONPATH": str(checkout), "HQCNN_CACHE": f"{folder}/cache"}
+        ours = {_FILE: str(result), "PYTHONPATH": str(checkout), "HQCNN_CACHE": str(cache or folder)}
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | ours
         module, *arguments = shlex.split(command)
         line = [sys.executable, *options, __file__, module, *arguments]
@@ -95,10 +104,10 @@ def _start(command: str, checkout: Path, *options: str) -> dict[str, Any]:
     return measured | {"wall": measured["at"] - began, "said": said[1]}
 
 
-def _heaviest(command: str, checkout: Path) -> str:
+def _heaviest(command: str, checkout: Path, cache: Path | None) -> str:
     """The packages whose modules took longest to import, as CPython counts it: without what they import in turn."""
     own: Counter[str] = Counter()
-    for microseconds, module in _IMPORT.findall(_start(command, checkout, "-X", "importtime")["said"]):
+    for microseconds, module in _IMPORT.findall(_start(command, checkout, cache, "-X", "importtime")["said"]):
         own[module.partition(".")[0]] += int(microseconds)
     return ", ".join(f"{package} {microseconds / 1000:.0f}" for package, microseconds in own.most_common(10))
 

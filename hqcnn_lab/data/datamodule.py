@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -121,6 +122,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     classes = CLASSES
     split_name = "phantom"
+    keep_in: str | Path | None = None  # a folder for what takes seconds to make and is the same in another run
 
     def __init__(
         self,

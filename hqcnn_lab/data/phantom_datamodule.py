@@ -5,7 +5,7 @@ from xxhash import xxh3_128_hexdigest
 
 from hqcnn_lab.data.datamodule import ImageDataModule, UnusableData
 from hqcnn_lab.data.limits import DATASET
-from hqcnn_lab.data.phantom.generate import generate
+from hqcnn_lab.data.phantom.kept import kept_or_drawn
 from hqcnn_lab.data.split.cut import split_images
 from hqcnn_lab.limit import check_limits
 
@@ -54,6 +54,6 @@ class PhantomDataModule(ImageDataModule):
     def _draw(self, argument: str, stream: int) -> tuple[np.ndarray, np.ndarray]:
         n_images = getattr(self, argument)
         try:
-            return generate(n_images, seed=2 * self.split_seed + stream, size=self.image_size)
+            return kept_or_drawn(n_images, 2 * self.split_seed + stream, self.image_size, self.keep_in)
         except ValueError as error:
             raise UnusableData(f"dataset.{argument}={n_images}: {error}") from None

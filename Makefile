@@ -3,10 +3,10 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train report sync study test lint format bench peers clean
+.PHONY: help setup train report sync study test test-fast lint format bench peers clean
 
 help:  ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/ready  ## create .venv with everything the lab needs (done by the others when missing)
 
@@ -31,9 +31,14 @@ sync: .venv/ready  ## upload W&B's offline runs (needs: wandb login)
 study: .venv/ready  ## compare optimizers fairly, on the phantom; more: make study ARGS="study=noise scale=kaggle scale.root=…"
 	$(BIN)/python -m hqcnn_lab.study $(ARGS)
 
-# Tests start many processes: compiled files spare each of them half a second.
+# Tests start many processes: compiled files spare each of them half a second. The longest files come first.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: .venv/ready  ## run the tests
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-fast: .venv/ready  ## run the tests that take no time, in a minute
+	$(PYTEST) -m "not slow and not gpu" $(ARGS)
 
 lint: .venv/ready  ## check style, the rooms' imports and the types
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """What the tests share: small images as files, small runs, and the real images where they are at hand."""
 
 import tarfile
+from collections import Counter
 from pathlib import Path
 
 import hypothesis
@@ -20,6 +21,19 @@ hypothesis.settings.register_profile("lab", deadline=None)
 hypothesis.settings.load_profile("lab")
 # Networks here are so small that a second thread only costs.
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none, and begin with the slow files: a worker that has nothing left to do
+    cannot take over half a file of another.
+    """
+    n_tests, n_slow = Counter(item.path for item in items), Counter()
+    for item in items:
+        n_slow[item.path] += item.get_closest_marker("slow") is not None
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    items.sort(key=lambda item: -n_slow[item.path] / n_tests[item.path])
+
 
 # A network and a data set so small that a whole run takes a second or two.
 TINY = [

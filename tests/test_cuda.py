@@ -19,7 +19,7 @@ from hqcnn_lab.models import alexnet, vgg16
 from hqcnn_lab.models.trained import load_run
 from hqcnn_lab.run.training import train
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture

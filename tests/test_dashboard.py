@@ -19,6 +19,8 @@ from hqcnn_lab.run import wandb_workspace
 from hqcnn_lab.run.training import train
 from hqcnn_lab.wandb_private import workspace_as_json
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = ["accuracy", "convergence", "gradient variance", "GVCO", "system"]
 needs_workspaces = pytest.mark.skipif(
     not wandb_workspace.is_available(), reason="needs wandb-workspaces, of the extra dashboard"

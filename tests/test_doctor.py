@@ -22,6 +22,7 @@ def states(findings: Iterable[installation.Finding]) -> dict[str, str]:
     return {finding.name: finding.state for finding in findings}
 
 
+@pytest.mark.slow
 def test_this_installation_is_found_whole(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     run = subprocess.run(

@@ -20,6 +20,8 @@ from hqcnn_lab.analysis.temperature import fit_temperature
 from hqcnn_lab.data.corrupt import CORRUPTIONS
 from hqcnn_lab.evaluate import evaluate, main
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 FEW = "robustness={noise: [0.3], blur: [], rotation: []}"
 

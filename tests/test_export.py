@@ -20,6 +20,8 @@ from hqcnn_lab.quantum import QuantumConv2d, QuantumLayer
 from hqcnn_lab.quantum.frozen import freeze
 from hqcnn_lab.quantum.limits import ANSATZES, ENCODERS, READOUTS
 
+pytestmark = pytest.mark.slow
+
 needs_onnx = pytest.mark.skipif(
     not all(map(importlib.util.find_spec, ("onnx", "onnxscript", "onnxruntime"))),
     reason='needs pip install "hqcnn-lab[export]"',

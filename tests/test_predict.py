@@ -30,6 +30,8 @@ from hqcnn_lab.predict import main
 from hqcnn_lab.run.explanation import picture_of
 from hqcnn_lab.run.training import train
 
+pytestmark = pytest.mark.slow
+
 
 def rows_of(path: Path) -> dict[str, dict[str, str]]:
     with path.open() as file:

@@ -21,6 +21,8 @@ from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.phantom.write import write_dicom
 from hqcnn_lab.run.training import train
 
+pytestmark = pytest.mark.slow
+
 # What the tree holds of its patients; ids name folders, too.
 ID, UNLABELLED_ID, GIVEN, FAMILY, BIRTH = "HF9-PLANTED-1", "HF9-PLANTED-12", "Zoraplanted", "Plantedname", "19510203"
 DATE_IN_FOLDERS = "02-03-1951"

@@ -239,6 +239,7 @@ def test_a_leak_is_said_of_the_settings_that_have_it(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_is_cut_short_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Three circuits of which two are drawn, and two settings too many for the charts and the table of classes.
     monkeypatch.setattr(pictures, "N_CIRCUITS", 2)
@@ -363,6 +364,7 @@ def test_what_cannot_be_is_one_line(sweep: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_line_says_so_with_status_1(tmp_path: Path) -> None:
     assert "holds no run" in refusal_of(warm.run("-m", "hqcnn_lab.report", str(tmp_path)))
 
@@ -383,6 +385,7 @@ def test_nothing_finished_is_a_report_all_the_same(tmp_path: Path) -> None:
     assert all(path.stat().st_size for path in write_report([tmp_path]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["status.json", "config.yaml", "summary.json", "environment.json", "metrics.csv"])
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", "null", '{"a": 1}', '{"seed": [1], "test/accuracy": "x", "git": 3}', "step\n"]
@@ -397,6 +400,7 @@ def test_whatever_a_file_holds_there_is_a_report(tmp_path: Path, name: str, text
     assert contents.parts[0].summary.rows[0][1].startswith(("2", "3"))
 
 
+@pytest.mark.slow
 def test_a_real_run_shows_its_mistakes_or_says_why_not(tmp_path: Path) -> None:
     train(tiny_config(tmp_path / "run", "trainer.max_epochs=1"))
     [part] = make_contents(load_runs(tmp_path), [tmp_path]).parts
@@ -424,6 +428,7 @@ def browser() -> Iterator[Any]:
         browser.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_in_a_browser(sweep: Path, tmp_path: Path, browser: Any, width: int, scheme: str) -> None:
     wrong = tmp_path / "wrong"  # names that would be code

@@ -74,6 +74,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argument", WRONG)
 def test_a_mistake_is_one_line(argument: str) -> None:
     assert WRONG[argument] in refused(study.main, *SMALL, argument)
@@ -100,6 +101,7 @@ def test_help_lists_every_study_with_its_question_and_needs_no_torch() -> None:
     assert "tune_seeds:" in said
 
 
+@pytest.mark.slow
 def test_a_finished_run_of_no_figures_is_named_and_costs_the_others_nothing(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +145,7 @@ def plant(merit: Callable[[float, int], dict[str, float | None] | str]) -> Calla
     return run_jobs
 
 
+@pytest.mark.slow
 def test_the_choice_is_of_validation_and_never_of_tests(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     best = {0.09: 0.9, 0.03: 0.7, 0.004: 0.8}  # gvco at ×3, adam at ×1
 
@@ -292,6 +295,7 @@ def test_commits_tells_of_runs_of_several_versions(tmp_path: Path) -> None:
     assert found == ["1" * 12, "2" * 12 + " with changes"]
 
 
+@pytest.mark.slow
 def test_folders_are_named_by_what_is_computed(here: Path) -> None:
     def folders(*arguments: str) -> list[str]:
         config = compose([*TWO_ARMS, "~study.arms.gvco", *arguments], "study")
@@ -309,6 +313,7 @@ def test_folders_are_named_by_what_is_computed(here: Path) -> None:
     assert folders("study.lr_factors=[1]", 'overrides=["trainer.max_epochs=3"]') != first[:1]
 
 
+@pytest.mark.slow
 def test_a_factor_moves_both_learning_rates(here: Path) -> None:
     config = compose([*TWO_ARMS, 'overrides=["optim.quantum_lr=0.01"]'], "study")
     run = make_cells(config)[0].run("tune", 0.3, 7, here)
@@ -325,6 +330,7 @@ def results(runs: Path) -> dict[str, int]:
     }
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_loses_and_repeats_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs, out = here / "multirun" / "runs", here / "multirun" / "optimizers_phantom"
     first = start()  # told to end, as by Ctrl-C, with two runs going on
@@ -370,6 +376,7 @@ def test_an_interrupted_study_loses_and_repeats_nothing(here: Path, capsys: pyte
 STUDIES = sorted((CONFIG_DIR / "study").glob("*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["phantom", "kaggle"])
 @pytest.mark.parametrize("declared", STUDIES, ids=lambda path: path.stem)
 def test_every_arm_and_condition_composes(declared: Path, scale: str, kaggle_root: Path) -> None:
@@ -394,6 +401,7 @@ def test_plan_counts_and_trains_nothing(here: Path, capsys: pytest.CaptureFixtur
     assert not (here / "multirun").exists()
 
 
+@pytest.mark.slow
 def test_a_precision_that_the_cpu_imitates_is_told_with_the_key_of_a_study(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

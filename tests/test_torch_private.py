@@ -15,6 +15,7 @@ FOREACH: dict[str, tuple[tuple, dict, Callable[[], Tensor]]] = {
     "foreach_add_": (([Y],), {"alpha": 0.5}, lambda: X + 0.5 * Y),
     "foreach_addcdiv_": (([Y], [Z]), {"value": -1.0}, lambda: X - Y / Z),
     "foreach_addcmul_": (([Y], [Z]), {}, lambda: X + Y * Z),
+    "foreach_copy_": (([Y],), {}, lambda: Y),
     "foreach_lerp_": (([Y], 0.25), {}, lambda: X + 0.25 * (Y - X)),
     "foreach_mul_": (([Y],), {}, lambda: X * Y),
     "foreach_neg": ((), {}, lambda: -X),
@@ -57,6 +58,17 @@ def test_what_asks_whether_torch_traces():
     torch.jit.trace(Asks(), X, check_trace=False)
     Asks()(X)
     assert (answers[0], answers[-1]) == (True, False), BROKEN(torch.__version__, "torch.jit.is_tracing")
+
+
+def test_what_asks_for_bfloat16_units():
+    assert hasattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported"), BROKEN(torch.__version__, "torch.ops.mkldnn")
+    assert isinstance(torch_private.has_bfloat16_units(), bool)
+
+
+def test_the_base_of_batch_normalization():
+    layers = (nn.BatchNorm1d(1), nn.BatchNorm2d(1), nn.BatchNorm3d(1), nn.SyncBatchNorm(1))
+    answers = [isinstance(layer, torch_private.BatchNorm) for layer in (*layers, nn.LayerNorm(1))]
+    assert answers == [True] * 4 + [False], BROKEN(torch.__version__, "torch.nn.modules.batchnorm")
 
 
 def test_what_finds_a_hook():

@@ -35,6 +35,8 @@ from hqcnn_lab.run import summary
 from hqcnn_lab.run.training import train
 from hqcnn_lab.train import main
 
+pytestmark = pytest.mark.slow
+
 
 def last_values(run: Path, epoch: int) -> dict[str, str]:
     """Everything logged in one epoch, by step; times left out."""

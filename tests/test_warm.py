@@ -13,6 +13,8 @@ import warm
 
 import hqcnn_lab
 
+pytestmark = pytest.mark.slow
+
 ENTRY_POINTS = sorted(
     path.stem
     for path in Path(hqcnn_lab.__file__).parent.glob("*.py")

@@ -103,6 +103,7 @@ def test_wilcoxon_without_ties_equals_scipy(n: int) -> None:
     assert compare_paired(a, b).p_wilcoxon == pytest.approx(expected, rel=1e-9, abs=error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [7, 16, 17, 60])
 def test_permutation_equals_scipy(n: int) -> None:
     a, b = normal_pairs(n, seed=n, shift=0.4)

@@ -155,6 +155,7 @@ def test_a_study_stands_for_its_runs(tmp_path: Path) -> None:
     assert len(load_runs(tmp_path)) == 3
 
 
+@pytest.mark.slow
 def test_a_real_run_and_what_wandb_left_of_it_read_the_same(tmp_path: Path) -> None:
     train(tiny_config(tmp_path / "run", "logger=wandb", "seed=2"))
     [whole] = load_runs(tmp_path)

@@ -122,6 +122,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("optimizer", ["gvco", "qng"])
 @pytest.mark.parametrize("name", LIGHTNINGS)
@@ -149,6 +150,7 @@ def test_that_its_average_is_not_judged_is_said(tmp_path: Path, capsys: pytest.C
 SWA = ["+callbacks.x._target_=lightning.pytorch.callbacks.StochasticWeightAveraging", "+callbacks.x.swa_lrs=0.01"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_averages_by_lightning_where_its_last_checkpoint_has_the_average(tmp_path: Path) -> None:
     alone = [*SWA, "callbacks.weight_average=null", "trainer.max_epochs=1", "logger=none", "name=tiny"]

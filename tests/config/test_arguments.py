@@ -73,6 +73,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", WRONG, ids=" ".join)
 def test_an_argument_that_a_class_does_not_take_is_refused(overrides: tuple[str, ...]) -> None:
     # Regression: answered once the data was prepared, in a run folder, some by a traceback.
@@ -100,6 +101,7 @@ WRONG_AT_A_STEP = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", WRONG_AT_A_STEP, ids=" ".join)
 def test_what_cannot_take_a_step_is_refused(overrides: tuple[str, ...]) -> None:
     # Regression: these were built, and ended at the first step of the training, by torch's assertions and tracebacks.
@@ -110,6 +112,7 @@ def test_what_cannot_take_a_step_is_refused(overrides: tuple[str, ...]) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "override",
     [
@@ -131,6 +134,7 @@ def test_what_a_schedule_would_take_without_a_word_is_refused(override: str) -> 
         check_command_line(["scheduler=none", override], multirun=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scheduler",
     [
@@ -146,6 +150,7 @@ def test_schedules_of_torch_pass(scheduler: list[str]) -> None:
     check_arguments(plain(["optim=sgd", "scheduler=none", SCHEDULE + scheduler[0], *scheduler[1:]]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["optim", "scheduler", "model", "dataset", "callbacks", "logger"])
 def test_every_choice_takes_what_it_is_given(group: str) -> None:
     for choice in sorted(path.stem for path in (CONFIG_DIR / group).glob("*.yaml")):
@@ -155,6 +160,7 @@ def test_every_choice_takes_what_it_is_given(group: str) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -198,6 +204,7 @@ WRONG_FOR_THE_TRAINER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", WRONG_FOR_THE_TRAINER)
 def test_a_value_that_the_trainer_does_not_take_is_refused(override: str) -> None:
     with pytest.raises(ConfigError) as error:

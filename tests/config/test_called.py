@@ -9,6 +9,7 @@ from hqcnn_lab.config.compose import compose
 from hqcnn_lab.run.tracking import _labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "optim", "model"),
     [

@@ -39,6 +39,7 @@ def refusal(*overrides: str) -> str | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", TRAINED)
 def test_optimizers_of_circuits_ask_for_a_circuit_that_is_trained(model):
     # Regression: optim=qng model=resnet trained by AdamW alone, and was called qng.
@@ -59,6 +60,7 @@ def test_a_circuit_that_is_not_trained_and_one_in_a_second_stage():
         check(composed("optim=qng", "model=resnet"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [ONE_CYCLE, CYCLIC], ids=["one cycle", "cyclic"])
 @pytest.mark.parametrize("optim", OPTIMIZERS)
 def test_a_schedule_that_cycles_the_momentum_asks_for_one(optim, schedule):
@@ -81,6 +83,7 @@ def test_a_schedule_that_cycles_the_momentum_asks_for_one(optim, schedule):
 SINGLE = ["hqcnn", "hqcnn_dense", "hqcnn_separable", "resnet", "unet", "crnn", "cnn", "qcnn"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [16, 48])
 @pytest.mark.parametrize("model", SINGLE)
 def test_a_batch_of_one_image_is_refused_where_it_cannot_be_normalized(model, size):

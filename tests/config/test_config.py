@@ -91,6 +91,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", WRONG)
 def test_wrong_value_is_refused_in_one_line(override: str) -> None:
     with pytest.raises(ConfigError) as error:
@@ -119,6 +120,7 @@ WRONG_OF_REMBRANDT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dataset", "override"),
     [
@@ -133,6 +135,7 @@ def test_wrong_value_of_a_data_set_of_files_is_refused_in_one_line(dataset: str,
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
@@ -174,6 +177,7 @@ def test_every_swept_value_is_checked_before_the_first_job() -> None:
         check_command_line(["optim=gvco,adam", "optim.tau=2"])  # a key of one choice only
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -205,6 +209,7 @@ def test_a_batch_that_memory_cannot_hold_is_refused() -> None:
     check_command_line([*wide, "model=hqcnn_twin"])
 
 
+@pytest.mark.slow
 def test_dataset_folder_is_looked_at(tmp_path: Path, kaggle_root: Path) -> None:
     check_command_line(["dataset=kaggle", f"dataset.root={kaggle_root}"])
     for root, words in {
@@ -222,6 +227,7 @@ def test_dataset_folder_is_looked_at(tmp_path: Path, kaggle_root: Path) -> None:
         check_command_line(["dataset=kaggle", f"dataset.root={kaggle_root}"])
 
 
+@pytest.mark.slow
 def test_clinical_table_and_manifest_are_looked_at(tmp_path: Path, kaggle_root: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "1.dcm").touch()
@@ -289,6 +295,7 @@ OF_HYDRA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", OF_HYDRA)
 def test_what_hydra_itself_would_choke_on_is_refused_in_one_line(override: str) -> None:
     # Regression: Hydra's first line alone, a traceback, or a sweep that began and came to no job.
@@ -298,6 +305,7 @@ def test_what_hydra_itself_would_choke_on_is_refused_in_one_line(override: str) 
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -341,6 +349,7 @@ def test_options_may_follow_overrides(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().err == "error: unrecognized arguments: --foo (--help lists what there is)\n"
 
 
+@pytest.mark.slow
 def test_command_line_says_error_and_exits_without_a_traceback(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "hqcnn_lab.train", "optim.lrr=1"],
@@ -368,6 +377,7 @@ ENTRY_POINTS = [
 ]  # the last is read
 
 
+@pytest.mark.slow
 def test_help_reads_well_and_needs_no_torch(tmp_path: Path) -> None:
     # Regression: --help took four times as long as it had to, by what was imported and by Hydra's own listing.
     code = (
@@ -386,6 +396,7 @@ def test_help_reads_well_and_needs_no_torch(tmp_path: Path) -> None:
     assert run.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["~/brain", "/data/Kö (2)", "/a&b", "/a#1", "/o'brien", '/"x"', "/a,b", "/a=b", "\\x", "[a]"]
 )
@@ -401,6 +412,7 @@ def test_a_text_that_hydra_reads_as_something_else_is_answered_with_what_to_type
     assert str(error.value).startswith(f"dataset.root={Path(text).expanduser()}: there is no such folder")
 
 
+@pytest.mark.slow
 @given(st.text(max_size=40))
 @example("ends in \\")
 @example("\\'\"")
@@ -412,6 +424,7 @@ def test_what_to_type_is_this_very_text(text: str) -> None:
     assert getattr(value, "text", value) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -456,6 +469,7 @@ def test_a_process_of_several_that_is_alone_is_told(monkeypatch: pytest.MonkeyPa
         check_command_line([], multirun=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", sorted(p.stem for p in (CONFIG_DIR / "experiment").glob("*.yaml")))
 def test_every_experiment_composes_and_passes(experiment: str, kaggle_root: Path) -> None:
     check_command_line([f"experiment={experiment}", f"dataset.root={kaggle_root}"])
@@ -468,6 +482,7 @@ def test_every_config_file_says_what_it_decides() -> None:
         assert any("@package" not in line for line in comments), f"{path.name} does not open with a comment"
 
 
+@pytest.mark.slow
 def test_a_precision_that_the_cpu_imitates_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

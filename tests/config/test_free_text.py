@@ -94,6 +94,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "text", "words"), WRONG_PLACES)
 def test_where_a_run_cannot_be_written_is_refused(key: str, text: str, words: str, here: Path) -> None:
     # Regression: a traceback after composing, and `hydra.run.dir=''` wrote into the current folder.
@@ -107,6 +108,7 @@ def test_where_a_run_cannot_be_written_is_refused(key: str, text: str, words: st
     assert sorted(path.name for path in here.iterdir()) == ["FILE", "RUN"]  # looking leaves nothing
 
 
+@pytest.mark.slow
 def test_folders_that_can_be_made_pass(here: Path) -> None:
     (here / "empty").mkdir()
     for override in ("seed=1", "hydra.run.dir=a/b/c", "hydra.run.dir=empty", "paths.runs_dir='Läufe, 2. Teil'"):
@@ -126,6 +128,7 @@ def test_a_text_that_no_file_can_have_as_its_path_is_refused(path: str | int, wo
     check_path("dataset.root", "a\nb")  # others name their files as they like
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["dataset.root", "dataset.manifest", "ckpt_path", "paths.cache_dir", "paths.runs_dir"])
 def test_every_path_is_looked_at(key: str) -> None:
     with pytest.raises(ConfigError, match=f"^{key}=a") as error:
@@ -152,6 +155,7 @@ WRONG_LABELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("override", WRONG_LABELS)
 def test_a_label_that_wandb_refuses_is_refused_before(override: str) -> None:
     # Regression: W&B's own traceback, once the data was prepared.
@@ -165,6 +169,7 @@ def test_a_label_that_wandb_refuses_is_refused_before(override: str) -> None:
 LABELS = {"project": "project", "id": "run_id", "group": "run_group", "job_type": "run_job_type"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*LABELS, "tags"])
 @settings(max_examples=25)
 @given(text=st.text(min_size=0, max_size=140))
@@ -181,6 +186,7 @@ def test_what_passes_is_what_wandbs_client_takes(name: str, text: str) -> None:
     wandb.Settings(**{LABELS.get(name, "run_tags"): value})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["logger.wandb.id", "logger.wandb.version"])
 def test_the_runs_of_a_sweep_get_an_id_each(key: str) -> None:
     with pytest.raises(ConfigError, match="each run of a sweep gets its own"):

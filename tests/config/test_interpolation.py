@@ -29,6 +29,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BOMBS)
 def test_a_billion_laughs_are_refused_after_bounded_work(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # Regression: a gigabyte of text, minutes, killed.
@@ -49,6 +50,7 @@ def test_a_billion_laughs_are_refused_after_bounded_work(kind: str, monkeypatch:
     assert Container.resolve_parse_tree is counted  # as it was
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [

@@ -110,6 +110,7 @@ def test_the_cache_is_asked_once(kaggle_root: Path, tmp_path: Path, monkeypatch:
     data.setup("test")
 
 
+@pytest.mark.slow
 def test_real_images_are_found_as_published(real_kaggle_root: Path, tmp_path: Path) -> None:
     data = KaggleDataModule(real_kaggle_root, cache_dir=tmp_path)
     data.prepare_data()

@@ -216,6 +216,7 @@ def test_final_scores_hold_every_seed_and_their_interval() -> None:
     assert list(few.axes[0].lines[1].get_xdata()) == [0.8, 0.9]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_nothing_or_one_point_is_no_error() -> None:
     one = [([3], [0.5])]

@@ -14,6 +14,8 @@ from hqcnn_lab.figures import run as module
 from hqcnn_lab.figures.run import run_figures
 from hqcnn_lab.run.training import train
 
+pytestmark = pytest.mark.slow
+
 
 def write_metrics(folder: Path, *rows: dict[str, float]) -> Path:
     names = list(dict.fromkeys(name for row in rows for name in row))

@@ -266,7 +266,7 @@ class TestWeightsOfVGG16:
             VGG16(4, 32, weights=str(file)).load_initial_weights()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.usefixtures("tiny_vgg")
 def test_same_logits_on_cuda(name: str) -> None:

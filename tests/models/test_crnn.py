@@ -156,7 +156,7 @@ def test_a_side_that_does_not_halve_often_enough_is_refused(options: dict) -> No
         network(**options)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_same_logits_on_cuda() -> None:
     net, images = network().eval(), random_images()
     logits = net(images)

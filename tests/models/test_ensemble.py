@@ -79,6 +79,7 @@ def ensemble_config(folder: Path, runs: list[Path], *overrides: str) -> list[str
     return compose([*base, f"paths.output_dir={folder}", *overrides])
 
 
+@pytest.mark.slow
 def test_ensemble_of_runs_is_tested_and_needs_them_no_more(two_runs: list[Path], tmp_path: Path) -> None:
     members = [shutil.copytree(run, tmp_path / run.name) for run in two_runs]
     train(ensemble_config(tmp_path / "vote", members))

@@ -128,6 +128,7 @@ def test_tree_that_leads_nowhere_is_refused() -> None:
         fresh.set_extra_state(forest.get_extra_state())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_classifier_takes_over_once_it_is_fitted(classifier: str) -> None:
     data = small_data()

@@ -12,6 +12,8 @@ from tumours import phantom_tumours, share_inside
 from hqcnn_lab.models import HQCNN, ImageClassifier
 from hqcnn_lab.models.explain import NoGradient, integrated_gradients, occlusion
 
+pytestmark = pytest.mark.slow
+
 
 class TopLeft(nn.Module):
     """Class 0's logit is 4 times the pixel at the top left, class 1's is 0."""

@@ -98,7 +98,7 @@ def test_impossible_arrangements_are_refused(options: dict, words: str) -> None:
         network(**options)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_same_logits_on_cuda() -> None:
     net, images = network().eval(), torch.rand(4, 1, 32, 32)
     expected = net(images)

@@ -18,6 +18,8 @@ from hqcnn_lab.models import alexnet, vgg16
 from hqcnn_lab.models.trained import load_run
 from hqcnn_lab.run.training import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", MODELS)
 def test_model_trains_reloads_and_predicts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

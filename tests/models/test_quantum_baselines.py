@@ -73,6 +73,7 @@ def step(network: nn.Module) -> None:
     optimizer.step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [32, 64])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_logits_are_finite_and_see_the_image(name: str, size: int) -> None:

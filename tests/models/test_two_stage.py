@@ -10,6 +10,8 @@ from hqcnn_lab.data import PhantomDataModule
 from hqcnn_lab.data.phantom.non_brain import HELD_OUT, LEARNED, non_brain_images
 from hqcnn_lab.models.two_stage import TwoStage
 
+pytestmark = pytest.mark.slow
+
 NETWORK = {"_target_": "hqcnn_lab.models.ANN", "hidden": [8]}
 
 

@@ -29,6 +29,8 @@ from hqcnn_lab.sweep.job_table import job_rows, write_jobs
 from hqcnn_lab.sweep.jobs import Job
 from hqcnn_lab.sweep.study_tables import commits, row_of
 
+pytestmark = pytest.mark.slow
+
 EVERY = "HQCNN_EVERY_GARBLING" in os.environ  # all 1,600, in place of every twelfth
 DIGEST = "0123456789ab"
 FILES = (*MAPPINGS, *TABLES)

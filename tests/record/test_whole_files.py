@@ -110,6 +110,7 @@ def test_what_is_continued_is_swept_up_too(
     assert not any(part.exists() for part in parts)
 
 
+@pytest.mark.slow
 def test_a_study_sweeps_up_in_its_runs(
     tmp_path: Path, gone: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -261,6 +261,7 @@ def test_frames_of_a_file_have_groups_of_their_own(tmp_path: Path) -> None:
     assert read_groups(tmp_path / "run", ["a", "b"]) is None
 
 
+@pytest.mark.slow
 def test_figures_of_a_study(study: tuple[list[dict[str, object]], Path]) -> None:
     rows, runs = study
     figures = study_figures(rows, runs, 0.95)

@@ -20,6 +20,8 @@ from hqcnn_lab.data.datamodule import BalancedShuffle, EpochShuffle
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.run.training import train
 
+pytestmark = pytest.mark.slow
+
 # Batch normalization is of each process's own images, dropout and augmentation of each one's own random numbers.
 SAME = ["dataset.augment=null", "model.dropout=0", "dataset.n_train=72", "dataset.n_test=25", "trainer.max_epochs=2"]
 N_STEPS = 4  # of an epoch: 64 images, 16 a step

@@ -32,6 +32,8 @@ from hqcnn_lab.run.metrics_file import MetricsFile
 from hqcnn_lab.run.resume import continue_run, find_unfinished, matching_runs
 from hqcnn_lab.run.training import train
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["dataset.n_train=60", "dataset.n_test=9", "dataset.batch_size=8", "trainer.max_epochs=2"]
 N_BATCHES = 6  # of an epoch: 54 images
 

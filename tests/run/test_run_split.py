@@ -19,6 +19,8 @@ from hqcnn_lab.data.phantom.write import write_dicom
 from hqcnn_lab.data.split.manifest import manifest_hash
 from hqcnn_lab.run.training import train
 
+pytestmark = pytest.mark.slow
+
 
 def config(folder: Path, root: Path, *overrides: str) -> DictConfig:
     base = ["dataset=kaggle", f"dataset.root={root}", f"paths.cache_dir={root.parent / 'cache'}", "logger=none", *TINY]

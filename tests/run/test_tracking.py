@@ -27,6 +27,8 @@ from hqcnn_lab.figures.confusion import confusion_figure
 from hqcnn_lab.record.digest import digest
 from hqcnn_lab.run.training import train
 
+pytestmark = pytest.mark.slow
+
 WANDB = str(Path(sys.executable).with_name("wandb"))
 ALWAYS = ("status.json", "config.yaml", "metrics.csv", "summary.json", "predictions.csv", "checkpoints/last.ckpt")
 

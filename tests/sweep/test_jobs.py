@@ -17,6 +17,8 @@ from conftest import TINY_PHANTOM
 from hqcnn_lab.record.state import state_of
 from hqcnn_lab.sweep.jobs import Ended, Job, _held_back, run_jobs
 
+pytestmark = pytest.mark.slow
+
 TINY = (*TINY_PHANTOM, "logger=none", "trainer.max_epochs=2")
 ENDLESS = (*TINY, "trainer.max_epochs=100000", "optim=sgd")
 

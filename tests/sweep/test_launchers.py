@@ -9,6 +9,8 @@ from conftest import TINY_PHANTOM
 from run_results import jobs_of
 from warm import TRAIN
 
+pytestmark = pytest.mark.slow
+
 SMALL = [*TINY_PHANTOM, "trainer.max_epochs=1", "logger=none"]
 LAUNCHERS = {"basic": None, "cores": "joblib", "slurm_local": "submitit", "ray_local": "ray"}
 

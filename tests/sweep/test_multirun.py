@@ -27,6 +27,8 @@ from hqcnn_lab.record.digest import digest
 from hqcnn_lab.record.environment import code_version
 from hqcnn_lab.sweep.multirun import run_job
 
+pytestmark = pytest.mark.slow
+
 SMALL = [*TINY_PHANTOM, "trainer.max_epochs=1", "logger=none"]
 # HQCNN_SWEEP_JOBS=24 for the real thing; a job takes seconds to start.
 N_JOBS = int(os.environ.get("HQCNN_SWEEP_JOBS", "6"))

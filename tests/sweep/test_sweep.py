@@ -11,6 +11,8 @@ from run_results import jobs_of, status_of
 from wandb_log import inspect_wandb, wandb_records
 from warm import TRAIN
 
+pytestmark = pytest.mark.slow
+
 SMALL = [*TINY_PHANTOM, "trainer.max_epochs=2"]
 
 

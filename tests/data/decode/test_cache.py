@@ -49,6 +49,7 @@ def test_holds_what_the_reader_made_in_the_order_of_the_tasks(root: Path, tmp_pa
     assert isinstance(cached.images, np.memmap)
 
 
+@pytest.mark.slow
 def test_threads_and_processes_make_the_same_entry(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "00" / "0.txt").write_text("slow 1")  # the first task is done last
     alone = content(build(tmp_path).folder)
@@ -157,6 +158,7 @@ def test_names_that_are_no_text_come_back_as_they_are(root: Path, tmp_path: Path
         assert names[1] in {name for name, _ in cached.skipped}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("many", [False, True])
 def test_a_failed_write_leaves_no_entry_and_the_next_job_goes_on(
@@ -203,6 +205,7 @@ def test_a_failed_write_leaves_no_entry_and_the_next_job_goes_on(
     assert content(folder) == content(decode(root, list_tasks(root), read, "made up", SIZE, tmp_path / "x", 1).folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_reader_that_raises_is_heard_and_what_came_before_is_kept(
@@ -220,6 +223,7 @@ def test_a_reader_that_raises_is_heard_and_what_came_before_is_kept(
     assert n_read(tmp_path) == 6  # the tasks 04 and 05
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_one_line_and_nothing_is_lost(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

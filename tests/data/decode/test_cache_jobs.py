@@ -14,6 +14,8 @@ from cache_job import SIZE, list_tasks, read, write_files
 
 from hqcnn_lab.data.decode.cache import decode
 
+pytestmark = pytest.mark.slow
+
 # As a user writes it: with no `if __name__ == "__main__":`.
 SCRIPT = """
 import sys

@@ -18,6 +18,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from hqcnn_lab.data.decode.series import read_picture, read_series
 
+pytestmark = pytest.mark.slow
+
 GIB = 2**30
 MANY = 10**6
 

@@ -16,6 +16,7 @@ def phantom():
     return generate(1400, seed=0)
 
 
+@pytest.mark.slow
 def test_shapes_types_and_range(phantom):
     images, labels = phantom
     assert images.shape == (1400, 64, 64)
@@ -78,6 +79,7 @@ def test_tumours_sit_where_they_should(phantom):
     assert max(excess, key=lambda name: excess[name][rim].mean()) == "meningioma"
 
 
+@pytest.mark.slow
 def test_a_linear_model_stays_under_80_percent(phantom):
     """The phantom's reason to exist: pixels must not be enough. The best penalty on the test set counts."""
     images, labels = (torch.from_numpy(array) for array in phantom)

@@ -67,6 +67,7 @@ def digest(root: Path) -> str:
     return content.hexdigest()
 
 
+@pytest.mark.slow
 def test_every_object_is_valid_mr(slices: dict[str, Dataset]) -> None:
     assert len(slices) == N_PATIENTS * N_SERIES * N_SLICES + 7 * 3
     for d in slices.values():

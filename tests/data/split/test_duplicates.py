@@ -63,6 +63,7 @@ def _drifting(seed: int, most: float = 0.5) -> np.ndarray:
     return np.concatenate([base, (base + strength * drift).reshape(-1, 64, 64)])[rng.permutation(30)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 def test_pairs_are_those_of_the_criterion(seed: int) -> None:
     images = _drifting(seed)

@@ -67,6 +67,7 @@ def test_bins_are_learned_from_training_images_alone() -> None:
     assert shortcut_accuracy(images, square, square, labels, train, test)["border"] == 0.5
 
 
+@pytest.mark.slow
 def test_real_images_are_told_by_their_shape(real_kaggle_root: Path) -> None:
     files = find_images(real_kaggle_root)[::4]
     images = np.stack([read_image(real_kaggle_root / file.name, 64) for file in files])

@@ -44,6 +44,7 @@ def n_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.usefixtures("tiny_vgg")
 def test_logits_and_gradients(name: str) -> None:
@@ -63,6 +64,7 @@ def test_logits_and_gradients(name: str) -> None:
         assert parameter.grad.abs().sum() > 0, parameter_name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.usefixtures("tiny_vgg")
 def test_logits_in_eval_depend_on_the_image_alone(name: str) -> None:
@@ -73,6 +75,7 @@ def test_logits_in_eval_depend_on_the_image_alone(name: str) -> None:
     assert not torch.allclose(logits[0], logits[1], atol=1e-7, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.usefixtures("tiny_vgg")
 def test_gradients_say_where_it_looks(name: str) -> None:

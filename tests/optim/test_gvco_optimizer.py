@@ -380,6 +380,7 @@ def _replica(rank: int, store: str, results: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_replicas_of_a_distributed_run_stay_together(tmp_path):
     code = f"import sys; from {__name__} import _replica; _replica(int(sys.argv[1]), *sys.argv[2:])"
     path = {"PYTHONPATH": os.pathsep.join(sys.path)}

@@ -9,6 +9,8 @@ import pytest
 
 from hqcnn_lab.quantum.engine import torchquantum as torchquantum_engine
 
+pytestmark = pytest.mark.slow
+
 
 def run(code: str, *flags: str, path: str = "") -> None:
     done = subprocess.run(

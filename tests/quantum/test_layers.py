@@ -40,6 +40,7 @@ def by_hand(images, layer):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kwargs", "size"),
     [
@@ -69,6 +70,7 @@ def test_convolution_is_a_loop_over_patches(kwargs, size):
     assert np.abs(reference(images.float()).detach().numpy() - expected).max() <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kwargs", [{}, {"stride": 1, "padding": 1}, {"groups": 1, "n_layers": 1}])
 def test_convolution_gradcheck(kwargs):
     torch.manual_seed(0)
@@ -355,6 +357,7 @@ def test_cuda_gives_what_the_cpu_gives(case, engine):
     torch.testing.assert_close(other.weights.grad.cpu(), layer.weights.grad, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_around_a_layer_gives_what_the_layer_gives():
     """The engines reuse memory, which a compiler cannot trace: it used to crash there."""
     layer = QuantumLayer(3, 2)

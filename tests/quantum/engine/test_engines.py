@@ -83,6 +83,7 @@ def by_the_book(ansatz: str, encoder: str, readout: str, shape: tuple[int, int, 
     return circuit, inputs, weights, np.stack(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ansatz", ANSATZES)
 @pytest.mark.parametrize(("engine", "encoder"), supported(ENGINES))
 def test_every_circuit_is_the_state_vector(engine, encoder, ansatz):
@@ -131,6 +132,7 @@ DATA_GATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), n_circuits=st.integers(1, 2), batch=st.sampled_from([1, 3, 20]))
@@ -188,6 +190,7 @@ def test_an_empty_batch_goes_through_and_back(engine, encoder, ansatz):
 # --- Gradients. ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ansatz", ANSATZES)
 @pytest.mark.parametrize(("engine", "encoder"), supported(OURS))
 def test_gradcheck(engine, encoder, ansatz):
@@ -280,6 +283,7 @@ def test_gradients_are_central_differences(engine, ansatz, encoder):
     check_against_shifts(engine, ansatz, encoder, "x", n_wires, n_layers, 1e-5, 0.5e5, 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_wires", range(1, 9))
 def test_engines_agree_in_values_and_gradients(n_wires):
     for ansatz, encoder, readout, batch in (

@@ -68,6 +68,7 @@ def in_double_precision(code: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_in_double_precision_every_circuit_is_ours():
     in_double_precision("""
         torchquantum_engine.refuse_float64 = lambda dtype: None
@@ -84,6 +85,7 @@ def test_in_double_precision_every_circuit_is_ours():
     """)
 
 
+@pytest.mark.slow
 def test_in_double_precision_u3_cu3_is_torchquantums_own_layer():
     in_double_precision("""
         n_layers, batch = 3, 5

@@ -79,6 +79,7 @@ TRANSFORMS: dict[str, Callable[[nn.Module], tuple[Tensor, Tensor]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["auto", "trig", "statevector", "folded", "torchquantum"])
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_the_same_figures_or_one_line(name, engine):
@@ -123,6 +124,7 @@ def test_density_matrices_and_convolutions():
     torch.testing.assert_close(vmap(convolution)(images), convolution(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["export", "jit.trace", "grad", "vmap"])
 @pytest.mark.parametrize("options", [{}, {"readout": "probabilities"}, {"noise": {"depolarizing": 0.1}}], ids=str)
 def test_nothing_that_a_transform_made_is_kept(options, name):

@@ -13,6 +13,11 @@ def first_line(error: BaseException) -> str:
     return " ".join(str(error).split("\n\n")[0].split()) or type(error).__name__
 
 
+def with_class(error: BaseException) -> str:
+    """An error that nobody expected, on one line: its class first, and no longer than one can read."""
+    return f"{type(error).__name__}: {first_line(error)[:300]}"
+
+
 def shown(text: str) -> str:
     """A text of a user's on one line of a terminal, and no longer than one can read."""
     text = text if text.isprintable() else repr(text)[1:-1]

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from hqcnn_lab.config.command import help_of_train
 from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.config.train_line import check_train_line, read_train_line
-from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.error import ConfigError, first_line, with_class
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     except Exception as error:
         if wants_tracebacks:
             raise
-        sys.exit(f"error: {type(error).__name__}: {first_line(error)[:300]} (HYDRA_FULL_ERROR=1 shows where it arose)")
+        sys.exit(f"error: {with_class(error)} (HYDRA_FULL_ERROR=1 shows where it arose)")
 
 
 def _job(config: DictConfig) -> float | None:

@@ -12,6 +12,7 @@ from hqcnn_lab.analysis.offline import find_offline, read_offline
 from hqcnn_lab.analysis.row import Row, as_mapping, described
 from hqcnn_lab.record.plain_file import Unusable, read_table
 from hqcnn_lab.record.run_folder import RunFolder, Status, flat
+from hqcnn_lab.record.whole_file import is_running
 
 # Any one of these makes a folder that of a run: a job that is killed at once leaves only its log.
 _MARKS = {"status.json", "summary.json", "environment.json", "output.log"}
@@ -133,15 +134,7 @@ def _code(git: Any) -> Row:
 
 def _is_alive(status: Status) -> bool:
     """Whether the process that wrote this still runs, and is not a later one with the same number."""
-    if not status.process:
-        return False
-    try:
-        os.kill(status.process, 0)
-    except PermissionError:
-        pass
-    except (OSError, OverflowError):
-        return False
-    if status.started is None:
+    if not status.process or not is_running(status.process) or status.started is None:
         return False
     try:
         ticks = int(Path(f"/proc/{status.process}/stat").read_text().rpartition(")")[2].split()[19])

@@ -28,8 +28,3 @@ def check_new(path: Path, is_taken: Callable[[Path], bool] = os.path.lexists) ->
         )
     if reason := why_not_writable(path.absolute().parent):
         raise ConfigError(f"out={path}: nothing can be written there{reason}; choose another place")
-
-
-def holds_something(path: Path) -> bool:
-    """Whether `path` is taken for who wants a folder: an empty one will do."""
-    return os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir()))

@@ -35,8 +35,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
     folder until then.
 
     What a killed process left of `path` is removed, also by the name that older versions gave it. Look first whether
-    `path` is free: here a folder that holds something is an OSError at the end of the block. Not for a folder that
-    another process goes on with after a kill (`data/decode/cache.py`).
+    `path` is free (`holds_something`): here, a folder that is not empty is an OSError at the end of the block. Not for
+    a folder that another process goes on with after a kill (`data/decode/cache.py`).
     """
     scratch = part_of(path)
     for part in (*_left_of(path), path.with_name(f"{path.name}.part"), scratch):
@@ -49,6 +49,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
         scratch.rename(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def holds_something(path: Path) -> bool:
+    """Whether `path` is taken for who wants a folder there: an empty one gives way to `whole_folder`."""
+    return os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir()))
 
 
 def part_of(path: Path) -> Path:
@@ -74,10 +79,11 @@ def _left_of(path: Path) -> Iterator[Path]:
 
 def _is_left(part: Path) -> bool:
     number = _NUMBERED.search(part.name)
-    return number is not None and not _is_running(int(number[1]))
+    return number is not None and not is_running(int(number[1]))
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
+    """Whether there is a process of this number on this machine."""
     try:
         os.kill(process, 0)
     except PermissionError:

@@ -7,11 +7,11 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hqcnn_lab.config.new_path import free_name, holds_something
+from hqcnn_lab.config.new_path import free_name
 from hqcnn_lab.quantum.check import check_count
 from hqcnn_lab.quantum.limits import check_circuit
 from hqcnn_lab.record.csv_text import csv_of_mappings
-from hqcnn_lab.record.whole_file import whole_folder
+from hqcnn_lab.record.whole_file import holds_something, whole_folder
 
 if TYPE_CHECKING:
     from hqcnn_lab.quantum.diagnostics import GradientSpread

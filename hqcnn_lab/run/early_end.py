@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from hqcnn_lab.config.key import key_of
 from hqcnn_lab.config.override import as_override
 from hqcnn_lab.distributed import is_follower
-from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.error import ConfigError, first_line, with_class
 
 
 def how_to_go_on(config: DictConfig) -> str:
@@ -43,4 +43,4 @@ def why_it_ended(error: Exception, folder: Path) -> str | None:
         return first_line(error)
     if is_follower() or not (folder / "status.json").exists():
         return None
-    return f"{type(error).__name__}: {first_line(error)[:300]}; where it arose is in {folder}/status.json"
+    return f"{with_class(error)}; where it arose is in {folder}/status.json"

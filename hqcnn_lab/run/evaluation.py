@@ -11,8 +11,9 @@ from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.config.key import key_of, plain_values
-from hqcnn_lab.config.new_path import check_new, free_name, holds_something
+from hqcnn_lab.config.new_path import check_new, free_name
 from hqcnn_lab.error import ConfigError, first_line
+from hqcnn_lab.record.whole_file import holds_something
 from hqcnn_lab.run.find_run import find_run, load
 
 if TYPE_CHECKING:

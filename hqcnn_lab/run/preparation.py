@@ -13,9 +13,8 @@ from hqcnn_lab.config.command import check_renamed, check_used
 from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.config.key import key_of, plain_values
-from hqcnn_lab.config.new_path import holds_something
 from hqcnn_lab.error import ConfigError, first_line
-from hqcnn_lab.record.whole_file import whole_folder
+from hqcnn_lab.record.whole_file import holds_something, whole_folder
 
 if TYPE_CHECKING:
     from hqcnn_lab.data import ImageDataModule
@@ -115,7 +114,7 @@ def _download(config: DictConfig) -> None:
     if root is None:
         raise ConfigError("dataset.root=null: not set; give the folder of the data, or a new one to download to")
     path = Path(root).expanduser()
-    is_absent = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    is_absent = not holds_something(path)
     if is_rembrandt and config.dataset.clinical is None:
         raise ConfigError("dataset.clinical=null: not set; give the table that tells patients' classes: docs/data.md")
     try:

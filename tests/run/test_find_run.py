@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from hqcnn_lab.config.new_path import check_new, free_name, holds_something
+from hqcnn_lab.config.new_path import check_new, free_name
 from hqcnn_lab.error import ConfigError
+from hqcnn_lab.record.whole_file import holds_something
 from hqcnn_lab.run.find_run import find_run, newest_run
 
 

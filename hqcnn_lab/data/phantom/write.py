@@ -20,7 +20,7 @@ from hqcnn_lab.data.phantom.generate import generate
 from hqcnn_lab.data.phantom.scanner_header import scanner_header
 from hqcnn_lab.data.source import clinical, layout
 from hqcnn_lab.limit import check_limits
-from hqcnn_lab.record.whole_file import whole_folder
+from hqcnn_lab.record.whole_file import holds_something, whole_folder
 
 _GRADES: dict[str, str] = dict(zip(clinical.CLASSES, ("II", "IV", "II", "III"), strict=True))
 _CLINICAL_COLUMNS = "SUBJECT_ID,AGE_RANGE,GENDER,DISEASE_TYPE,WHO_GRADE"
@@ -263,7 +263,7 @@ def _metadata_row(d: Dataset, series: _Series, n_bytes: int, location: str) -> s
 def _new_folder(out: str | Path) -> Iterator[Path]:
     """A folder to write into, which becomes `out` once it is whole; `out` has to be new or empty."""
     out = Path(out).expanduser().resolve()
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+    if holds_something(out):
         raise ValueError(f"{out} is there already and not empty; give a folder that is new or empty")
     with whole_folder(out) as scratch:
         yield scratch

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hqcnn_lab.data.source.layout import find_images
 from hqcnn_lab.data.source.tables import read_table_bytes
-from hqcnn_lab.record.whole_file import whole_folder
+from hqcnn_lab.record.whole_file import holds_something, whole_folder
 
 KAGGLE_HANDLE = "masoudnickparvar/brain-tumor-mri-dataset"
 NBIA_URL = "https://services.cancerimagingarchive.net/nbia-api/services/v1"
@@ -56,7 +56,7 @@ def fetch_kaggle(root: str | Path) -> Path:
         f"`curl -L -o brain.zip https://www.kaggle.com/api/v1/datasets/download/{KAGGLE_HANDLE}` and "
         f"`unzip brain.zip -d {root}`, so that it holds Training/ and Testing/"
     )
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
+    if holds_something(root):
         try:
             find_images(root)
         except ValueError as error:

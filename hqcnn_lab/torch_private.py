@@ -15,6 +15,7 @@ from torch import nn
 foreach_add_ = torch._foreach_add_
 foreach_addcdiv_ = torch._foreach_addcdiv_
 foreach_addcmul_ = torch._foreach_addcmul_
+foreach_copy_ = torch._foreach_copy_
 foreach_lerp_ = torch._foreach_lerp_
 foreach_mul_ = torch._foreach_mul_
 foreach_neg = torch._foreach_neg
@@ -23,6 +24,9 @@ foreach_pow = torch._foreach_pow
 foreach_sqrt = torch._foreach_sqrt
 foreach_sub = torch._foreach_sub
 foreach_sub_ = torch._foreach_sub_
+
+BatchNorm = torch.nn.modules.batchnorm._BatchNorm
+"""The base of batch normalization in one, two and three dimensions, and across processes."""
 
 
 def is_in_torch_func() -> bool:
@@ -33,6 +37,14 @@ def is_in_torch_func() -> bool:
 def is_traced() -> bool:
     """Whether `torch.jit.trace` follows the operations."""
     return torch.jit.is_tracing()
+
+
+def has_bfloat16_units() -> bool:
+    """Whether this CPU computes in bfloat16; True where torch, built without oneDNN, does not say."""
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return True
 
 
 def has_forward_pre_hook(module: nn.Module, hook: Callable[..., Any]) -> bool:

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+from torchmetrics import MeanMetric
+
+from hqcnn_lab.torchmetrics_private import set_update_count
+
 BEGIN = "import sys\nfrom hqcnn_lab.torchmetrics_private import import_torchmetrics\nimport_torchmetrics()\n"
 BROKEN = "torchmetrics reads more as it is imported than hqcnn_lab/torchmetrics_private.py stands in for: mend it there"
 
@@ -41,3 +45,9 @@ def test_a_stand_in_that_is_asked_for_more_imports_the_real_module():
         "print(sys.modules['scipy.signal'] is stand_in)"
     )
     assert in_a_fresh_interpreter(code) == "False"
+
+
+def test_the_count_of_updates_can_be_set():
+    metric = MeanMetric()
+    set_update_count(metric, 3)
+    assert metric.update_count == 3, "Metric._update_count is not what hqcnn_lab/torchmetrics_private.py expects"

@@ -4,10 +4,11 @@ import sys
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import RichProgressBar
+
+from hqcnn_lab.callbacks.lightning_private import EpochBar
 
 
-class Progress(RichProgressBar):
+class Progress(EpochBar):
     """A line an epoch, and on a terminal a live bar below the lines; a log file or a pipe gets the lines alone."""
 
     def __init__(self) -> None:
@@ -31,5 +32,5 @@ class Progress(RichProgressBar):
         """None beside the bar: they are those of the epoch before, which the line above it shows."""
         return {}
 
-    def _get_train_description(self, current_epoch: int) -> str:
-        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"  # Lightning's own counts from 0
+    def describe_epoch(self, epoch: int) -> str:
+        return f"epoch {epoch + 1}/{self.trainer.max_epochs}"  # Lightning's own counts from 0

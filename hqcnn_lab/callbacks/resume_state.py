@@ -6,8 +6,10 @@ import lightning.pytorch as pl
 import torch
 from torchmetrics import Metric
 
+from hqcnn_lab.callbacks.lightning_private import take_back_an_epoch
 from hqcnn_lab.distributed import gather
 from hqcnn_lab.error import ConfigError
+from hqcnn_lab.torchmetrics_private import set_update_count
 
 _KEY = "resume_state"
 
@@ -64,14 +66,14 @@ class ResumeState(pl.Callback):
     # As late as there is a hook: what comes before may draw random numbers, and moves the metrics to the device.
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._at_epochs_end and trainer.max_steps != -1:
-            _take_back_an_epoch(trainer)
+            take_back_an_epoch(trainer)
         state, self._within = self._within, None
         if state is None:
             return
         # Lightning does not restore a loader that a schedule has asked for its length; no batch has been drawn yet.
         trainer.train_dataloader.load_state_dict(state["loader"])
         for name, metric in _training_metrics(pl_module).items():
-            metric._update_count = state["metrics"][name]["count"]
+            set_update_count(metric, state["metrics"][name]["count"])
             for key, value in state["metrics"][name]["state"].items():
                 setattr(metric, key, value.to(pl_module.device))
         torch.set_rng_state(state["random"])
@@ -86,12 +88,3 @@ class ResumeState(pl.Callback):
 
 def _training_metrics(pl_module: pl.LightningModule) -> dict[str, Metric]:
     return {name: m for name, m in pl_module.named_children() if isinstance(m, Metric) and name.startswith("train_")}
-
-
-def _take_back_an_epoch(trainer: pl.Trainer) -> None:
-    """Lightning takes every run of so many steps for one that stopped within an epoch: it comes to the end of the last
-    epoch once more, without training, and counts it and its last step again."""
-    loop = trainer.fit_loop
-    loop.epoch_loop._batches_that_stepped -= 1
-    for counts in (loop.epoch_progress.current, loop.epoch_progress.total):
-        counts.ready, counts.started, counts.processed = counts.ready - 1, counts.started - 1, counts.processed - 1

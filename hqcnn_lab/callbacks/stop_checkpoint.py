@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from hqcnn_lab.callbacks.lightning_private import end_as_by_sigterm, is_amid_an_epoch
 from hqcnn_lab.distributed import lost_process
 from hqcnn_lab.error import first_line
 
@@ -55,13 +56,8 @@ class StopCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loop = trainer.fit_loop.epoch_loop
         # Resumed from here, a validation that is due now would not be made up for.
-        if (
-            loop._should_accumulate()
-            or loop._num_ready_batches_reached()
-            or loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
-        ):
+        if not is_amid_an_epoch(trainer):
             return
         due = time.monotonic() - self._saved_at >= self.seconds
         if wanted := _highest(trainer, self.signal or due * _SAVE):
@@ -78,10 +74,9 @@ class StopCheckpoint(Checkpoint):
         self._end_after_this(trainer, _highest(trainer, self.signal))
 
     def _end_after_this(self, trainer: pl.Trainer, wanted: int) -> None:
-        """Lightning then ends the loop where the batch, or the epoch, is complete and logged."""
         if wanted > _SAVE:
             self.signal = wanted
-            trainer._signal_connector.received_sigterm = True
+            end_as_by_sigterm(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if isinstance(exception, SIGTERMException):

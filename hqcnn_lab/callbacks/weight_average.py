@@ -6,8 +6,11 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 
+from hqcnn_lab.callbacks.lightning_private import CountedAveraging
+from hqcnn_lab.torch_private import foreach_copy_, foreach_lerp_
 
-class WeightAverage(WeightAveraging):
+
+class WeightAverage(CountedAveraging):
     """Validate, test and save the exponential moving average of the weights; training goes on from the raw ones.
 
     Update number t keeps the share min(`decay`, (1 + t) / (10 + t)) of the old average (the rule of TensorFlow's
@@ -29,10 +32,10 @@ class WeightAverage(WeightAveraging):
     @torch.no_grad()
     def _average(self, averaged: list[torch.Tensor], current: list[torch.Tensor], n_averaged: Any) -> None:
         if not averaged[0].is_floating_point():  # counters of batch normalization
-            torch._foreach_copy_(averaged, current)
+            foreach_copy_(averaged, current)
             return
-        n = self._latest_update_step  # the same count as n_averaged, without asking the device for it
-        torch._foreach_lerp_(averaged, current, 1 - min(self.decay, (1 + n) / (10 + n)))
+        n = self.n_steps_seen  # the same count as n_averaged, without asking the device for it
+        foreach_lerp_(averaged, current, 1 - min(self.decay, (1 + n) / (10 + n)))
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -43,4 +46,4 @@ class WeightAverage(WeightAveraging):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Also where nothing was left to train, and no training has ended: a run that is resumed for its test.
-        self._copy_average_to_current(pl_module)
+        self.give_average_to(pl_module)

@@ -21,6 +21,7 @@ from torchmetrics.classification import (
 from hqcnn_lab.build import build
 from hqcnn_lab.distributed import gather
 from hqcnn_lab.optim import parameter_groups
+from hqcnn_lab.torch_private import BatchNorm
 
 
 class TrainingDiverged(RuntimeError):
@@ -83,7 +84,7 @@ class ImageClassifier(pl.LightningModule):
         """Refuse to average by Lightning's callback where the weights would change unasked, or after the checkpoint."""
         if not any(isinstance(callback, StochasticWeightAveraging) for callback in self.trainer.callbacks):
             return
-        normalizes = any(isinstance(part, torch.nn.modules.batchnorm._BatchNorm) for part in self.net.modules())
+        normalizes = any(isinstance(part, BatchNorm) for part in self.net.modules())
         averages = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)
         if hasattr(self.optimizers(use_pl_optimizer=False), "add_loss") or not (normalizes or averages):
             raise MisconfigurationException(

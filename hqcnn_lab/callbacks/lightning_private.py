@@ -1,0 +1,90 @@
+"""What the lab uses of Lightning's inside, which Lightning does not promise to keep.
+
+`tests/callbacks/test_lightning_private.py` says what broke after an upgrade.
+"""
+
+# pyright: reportPrivateUsage=false
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
+from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+
+def is_amid_an_epoch(trainer: pl.Trainer) -> bool:
+    """Whether a batch has just ended with an optimizer step, and neither validation nor the epoch's end is next."""
+    loop = trainer.fit_loop.epoch_loop
+    return not (
+        loop._should_accumulate()
+        or loop._num_ready_batches_reached()
+        or loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+    )
+
+
+def end_as_by_sigterm(trainer: pl.Trainer) -> None:
+    """Have Lightning end the loop where the batch, or the epoch, is complete and logged."""
+    trainer._signal_connector.received_sigterm = True
+
+
+def take_back_an_epoch(trainer: pl.Trainer) -> None:
+    """Lightning takes every run of so many steps for one that stopped within an epoch: it comes to the end of the last
+    epoch once more, without training, and counts it and its last step again."""
+    loop = trainer.fit_loop
+    loop.epoch_loop._batches_that_stepped -= 1
+    for counts in (loop.epoch_progress.current, loop.epoch_progress.total):
+        counts.ready, counts.started, counts.processed = counts.ready - 1, counts.started - 1, counts.processed - 1
+
+
+class EpochBar(RichProgressBar):
+    """The progress bar, with `describe_epoch` for what stands beside it."""
+
+    def describe_epoch(self, epoch: int) -> str:
+        """What to call an epoch, whose number begins at 0."""
+        raise NotImplementedError
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return self.describe_epoch(current_epoch)
+
+
+class CountedAveraging(WeightAveraging):
+    """Averaging that tells how many steps it has seen, and gives the average to the model when it is asked to."""
+
+    @property
+    def n_steps_seen(self) -> int:
+        """The trainer's step at the last update."""
+        return self._latest_update_step
+
+    def give_average_to(self, pl_module: pl.LightningModule) -> None:
+        """Put the averaged weights into the model."""
+        self._copy_average_to_current(pl_module)
+
+
+class ColumnFile(CSVLogger):
+    """`metrics.csv` in `folder`; `add_columns` writes it anew where a metric is logged that was not before."""
+
+    def __init__(self, folder: str | Path) -> None:
+        super().__init__(folder, name="", version="")
+
+    @staticmethod
+    def add_columns(path: Path, columns: list[str]) -> None:
+        """Write the file again with these columns, each row as it was."""
+        raise NotImplementedError
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        if self._experiment is None:
+            self._experiment = _Writer(self.log_dir)
+            self._experiment.add_columns = self.add_columns
+        return self._experiment
+
+
+class _Writer(ExperimentWriter):
+    add_columns: Any
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self.add_columns(Path(self.metrics_file_path), fieldnames)

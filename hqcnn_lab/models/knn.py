@@ -21,4 +21,5 @@ class KNN(PixelEstimator):
 
     @property
     def n_values(self) -> int:
-        return self.fitted.classifier._fit_X.size
+        classifier = self.fitted.classifier
+        return classifier.n_samples_fit_ * classifier.n_features_in_

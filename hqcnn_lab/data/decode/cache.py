@@ -1,7 +1,6 @@
 """Decode a data set's files once, on all cores, into a memory-mapped array that all runs and sweeps share."""
 
 import csv
-import ctypes
 import hashlib
 import json
 import os
@@ -12,16 +11,17 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
-from joblib.externals.loky import ProcessPoolExecutor
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from hqcnn_lab.data.decode.glibc_private import keep_freed_memory
+from hqcnn_lab.data.decode.joblib_private import ProcessPoolExecutor
 from hqcnn_lab.data.decode.series import Decoded, ImageRecord
 from hqcnn_lab.distributed import cores
 from hqcnn_lab.record.whole_file import remove_leftovers
@@ -245,12 +245,7 @@ def _decoded(
 def _start_worker(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt at the keyboard reaches it too
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    with suppress(AttributeError, OSError, TypeError):  # of glibc only
-        for setting, value in (
-            (-4, 0),
-            (-1, -1),
-        ):  # M_MMAP_MAX, M_TRIM_THRESHOLD: what one series leaves, the next takes
-            ctypes.CDLL(None).mallopt(setting, value)
+    keep_freed_memory()  # what one series leaves, the next takes
 
 
 def _end_with(parent: int) -> None:

@@ -24,7 +24,7 @@ def memory_bytes() -> float:
     """How many this machine has."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # not every system tells
+    except (AttributeError, OSError, ValueError):  # not every system says
         return math.inf
 
 

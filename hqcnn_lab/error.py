@@ -5,7 +5,7 @@ class ConfigError(ValueError):
     """A value or key of the configuration that cannot be used; the message is one line that says what to do."""
 
     def __init__(self, message: str) -> None:
-        super().__init__("\\n".join(message.splitlines()))  # also where the value has several
+        super().__init__("\\n".join(message.splitlines()))  # also if a value in it has several lines
 
 
 def first_line(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 def digest(config: DictConfig) -> str:
-    """Name what a config computes: 12 hex digits that paths, names, loggers and resuming play no part in.
+    """Name what a config computes by 12 hex digits; paths, names, loggers and resuming do not change them.
 
     The data set's root does, as an absolute path; the code's version does not: `commits` tells of it. Keys that are
     newer than the first folders named by a digest are left out at their defaults.

@@ -26,7 +26,7 @@ def environment() -> dict[str, Any]:
             versions[package] = None
     return {
         "versions": versions
-        | {"torch": str(torch.__version__)},  # its metadata do not tell a CUDA build from a CPU one
+        | {"torch": str(torch.__version__)},  # the package's metadata do not say whether it is a CUDA build
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

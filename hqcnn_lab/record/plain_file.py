@@ -1,6 +1,6 @@
-"""JSON, YAML and CSV that anyone may have written, read within bounds: plain values, or a line that says why not.
+"""JSON, YAML and CSV that anyone may have written, read within limits: plain values, or a line that says why not.
 
-Whatever bytes a file holds, reading it takes little time and memory, and raises nothing else.
+Reading takes little time and memory for any bytes that a file may hold, and raises nothing but what is said here.
 """
 
 import csv
@@ -24,9 +24,9 @@ MOST_TEXT = 10_000  # characters of one value; what is beyond is cut off
 MOST_TABLE_BYTES = 2**28
 MOST_CELLS = 10_000_000  # of a table
 
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # six times as fast, where yaml was built with it
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # six times as fast, if yaml was built with it
 _LONGEST_NUMBER = 500  # characters; yaml takes hours for one of 1:1:1:…
-# What cannot be written as UTF-8, and what a terminal takes for a command.
+# Characters that cannot be written as UTF-8, or that a terminal takes for a command.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -101,12 +101,12 @@ def _parse_yaml(text: str) -> Any:
 
 def _look_over(text: str) -> None:
     """Before anything is made of it: yaml in C ends the process on a deep nest, and aliases of aliases have no end."""
-    sizes: dict[str, int] = {}  # of what has an anchor, with all that it stands for
-    open_ones: list[tuple[str | None, int]] = []  # with the values before it
+    sizes: dict[str, int] = {}  # of each anchor: how many values it stands for
+    open_ones: list[tuple[str | None, int]] = []  # each with the number of values before it
     n = 0
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.AliasEvent):
-            n += sizes.get(event.anchor, MOST_VALUES)  # of itself, or of nothing
+            n += sizes.get(event.anchor, MOST_VALUES)  # an alias of itself, or of nothing
         elif isinstance(event, yaml.CollectionStartEvent):
             open_ones.append((event.anchor, n))
         elif isinstance(event, yaml.CollectionEndEvent):
@@ -138,7 +138,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _plain(content: Any) -> Any:
-    """Names as texts, texts that can be shown, lists, numbers; raises `Unusable` where that is too much or no such."""
+    """Only names, texts that can be shown, lists and numbers; raises `Unusable` for other values, or for too many."""
     left = MOST_VALUES
 
     def walk(value: Any, depth: int) -> Any:
@@ -188,7 +188,7 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for whoever writes
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait until somebody writes
             raise Unusable("is a folder" if path.is_dir() else "is no plain file")
         with path.open("rb") as file:
             yield file

@@ -1,4 +1,4 @@
-"""A run folder read back: what its files say, each value of the kind that a run writes, whatever bytes they hold."""
+"""A run folder read back: what its files say, each value of the kind that a run writes, or why not."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ class Kind(NamedTuple):
 
 def is_number(value: Any) -> bool:
     """Whether `value` is a number that one can reckon with."""
-    # Sums of squares stay finite, too.
+    # So small that sums of squares stay finite, too.
     return isinstance(value, int | float) and not isinstance(value, bool) and -1e100 < value < 1e100
 
 

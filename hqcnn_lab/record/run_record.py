@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from hqcnn_lab.record.csv_text import csv_text
 from hqcnn_lab.record.digest import digest
 from hqcnn_lab.record.environment import environment
-from hqcnn_lab.record.state import LOCK, sweep_up
+from hqcnn_lab.record.state import LOCK, clean_up
 from hqcnn_lab.record.whole_file import whole_file
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class RunRecord:
             message = f"{self.folder} already holds a run; runs are never overwritten, choose another folder"
             raise FileExistsError(message) from None
         self._lock = FileLock(self.folder / LOCK)
-        self._lock.acquire(timeout=10)  # who looks whether a run is going on holds it for a moment
+        self._lock.acquire(timeout=10)  # a process that looks whether a run is going on holds it for a moment
         self._set_status("running")
-        sweep_up(self.folder.parent)  # after runs that were killed
+        clean_up(self.folder.parent)  # after runs that were killed
 
     def describe(self, config: DictConfig) -> None:
         """Write what is about to run, and on what."""

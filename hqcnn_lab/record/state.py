@@ -11,7 +11,7 @@ from hqcnn_lab.record.run_folder import RunFolder
 from hqcnn_lab.record.whole_file import remove_leftovers
 
 KEPT = ("finished", "diverged")  # results, never run again
-LOCK = ".lock"  # held by the process whose run a folder is: the system lets go of it, however that ends
+LOCK = ".lock"  # held by the process of the run; the system frees it, however the process ends
 
 _NAMED_BY_TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")  # as conf/hydra/default.yaml names single runs
 _AN_HOUR = 3600
@@ -35,11 +35,11 @@ def is_live(run: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # a folder, or on a disk that is read only: nothing that a run has locked
+    except OSError:  # a folder, or a disk that is read only: no run holds this lock
         return False
 
 
-def sweep_up(runs_dir: str | Path) -> None:
+def clean_up(runs_dir: str | Path) -> None:
     """Remove what killed runs in `runs_dir` left half-written; one that is going on is left alone.
 
     An empty folder with a run's name goes too, once it is an hour old: until then a run may just have made it.
@@ -47,11 +47,11 @@ def sweep_up(runs_dir: str | Path) -> None:
     for folder in Path(runs_dir).glob("*"):
         if _NAMED_BY_TIME.match(folder.name) and time.time() - modified(folder) > _AN_HOUR:
             with suppress(OSError):
-                folder.rmdir()  # of an empty one alone
+                folder.rmdir()  # works for an empty one only
     runs = [path.parent for path in Path(runs_dir).glob("*/status.json*")]
     for run in dict.fromkeys(runs):
         left = any(next(folder.glob("*.part"), None) for folder in _written_to(run))
-        if left and not is_live(run):  # who wants the lock must not meet one that only looks
+        if left and not is_live(run):  # looking takes the lock for a moment, in which a run could not take it
             remove_leftovers_of(run)
 
 

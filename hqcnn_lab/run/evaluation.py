@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from hqcnn_lab.data.split.manifest import Row
     from hqcnn_lab.models.trained import TrainedModel
 
-# Of a run's own data set these are this machine's, and no part of which images are tested.
+# Keys of a run's data set that belong to this machine, and do not decide which images are tested.
 _LOCAL = ("_target_", "augment", "cache_dir", "seed", "workers")
-# Keys of the groups that only training has a use for.
+# Keys that only training uses.
 UNUSED = ("dataset.augment", "dataset.balance", "dataset.batch_size", "dataset.seed")
 UNUSED += ("paths.output_dir", "paths.sweeps_dir")
 
@@ -38,7 +38,7 @@ def evaluate(overrides: list[str]) -> dict[str, Any]:
     Raises `EvaluateError` for images that cannot be had or are not the run's, `ConfigError` for what cannot be asked.
     """
     check_used(overrides, UNUSED)
-    # Which keys dataset has, the run decides: so everything else is looked over first.
+    # The run decides which keys dataset has. So everything else is checked first.
     about_data = [line for line in overrides if key_of(line).partition(".")[0] == "dataset"]
     rest = [line for line in overrides if line not in about_data]
     check_command_line(rest, multirun=False, name="evaluate", check=_check)

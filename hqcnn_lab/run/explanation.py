@@ -29,7 +29,7 @@ def explain(folder: Path, trained: "TrainedModel", inputs: "Inputs", probabiliti
         for index in with_progress(batches, [len(batch) for batch in batches], "explained"):
             images = torch.from_numpy(inputs.images[index.numpy()]).float().unsqueeze(1).to(trained.device)
             predicted = classes[index].to(trained.device)
-            side = max(trained.image_size // 8, 2)  # of the square that is taken away
+            side = max(trained.image_size // 8, 2)  # of the square that occlusion covers
             try:
                 looks = integrated_gradients(trained.net, images, predicted).cpu().numpy()
             except NoGradient:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from hqcnn_lab.models.trained import TrainedModel
 
 LATEST = "latest"
-UNUSED = ("paths.cache_dir", "paths.output_dir", "paths.sweeps_dir")  # by who only wants to know where runs are
+# Keys that a command does not use if it only needs to know where runs are.
+UNUSED = ("paths.cache_dir", "paths.output_dir", "paths.sweeps_dir")
 _OF_A_RUN = {"status.json", "config.yaml", "checkpoints"}  # any one makes a folder a run's
 
 
@@ -60,7 +61,7 @@ def newest_run(top: Path) -> Path | None:
 def _finished(top: Path) -> Iterator[tuple[datetime, Path]]:
     for path, folders, files in os.walk(top):
         if _OF_A_RUN & {*folders, *files}:
-            folders.clear()  # what lies under a run is its own
+            folders.clear()  # folders inside a run are no runs
             status = RunFolder(path).status
             if status.status == "finished" and status.started is not None:
                 yield status.started, Path(path)

@@ -96,7 +96,7 @@ def predict(config: DictConfig) -> None:
     if config.explain:
         from hqcnn_lab.run.explanation import explain
 
-        # Without out=, where the user is: what the images lie in may be an archive.
+        # Without out=, in the folder the user is in: the folder of the images may be an archive.
         folder = free_name(_pictures(out or Path(Path(config.input).expanduser().resolve().name or "input")))
         explain(folder, trained, inputs, probabilities)
         print(f"where it looks: a picture for each image, in {folder}/", flush=True)

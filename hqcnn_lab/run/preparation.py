@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from hqcnn_lab.data import ImageDataModule
     from hqcnn_lab.data.split.audit import Audit
 
-# Keys of the groups that only training has a use for.
+# Keys that only training uses.
 UNUSED = ("dataset.augment", "dataset.balance", "dataset.batch_size", "dataset.seed", "seed")
 UNUSED += ("paths.output_dir", "paths.runs_dir", "paths.sweeps_dir")
-# What `write` calls the same.
+# What the same is called in `write`.
 _COUNTS = ("n_patients", "slices_per_series", "series_per_patient")
 _IN_WRITE = {"image_size": ("size",), "split_seed": ("seed",), "n_train": _COUNTS, "n_test": _COUNTS}
 

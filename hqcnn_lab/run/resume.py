@@ -12,7 +12,7 @@ from hqcnn_lab.record.digest import digest
 from hqcnn_lab.record.run_folder import RunFolder
 from hqcnn_lab.record.state import KEPT, LOCK, is_live, modified, remove_leftovers_of, state_of
 
-_held: list[FileLock] = []  # for as long as this process lives
+_held: list[FileLock] = []  # until this process ends
 
 
 class Place(NamedTuple):
@@ -106,5 +106,5 @@ def _places(run: Path) -> Iterator[Place]:
             if not checkpoint["state_dict"].keys():
                 continue
             yield Place(run, path, epoch, int(checkpoint["global_step"]))
-        except Exception:  # whatever torch, zipfile or pickle call it: absent, truncated, or not one
+        except Exception:  # torch, zipfile or pickle: the file is absent, cut short, or no checkpoint
             continue

@@ -13,7 +13,7 @@ from hqcnn_lab.run.early_end import how_to_go_on, why_it_ended
 
 
 def run_single(config: DictConfig) -> float | None:
-    """`train`, with what ends it said in one line; tracebacks are in `status.json`.
+    """Train, and say in one line why it ended early; the traceback is in `status.json`.
 
     Call it where Hydra has read the line. With `resume=auto`, None where there is nothing to do.
     """
@@ -35,4 +35,4 @@ def run_single(config: DictConfig) -> float | None:
     finally:
         for folder in (config.paths.output_dir, HydraConfig.get().runtime.output_dir):
             with suppress(OSError):
-                Path(folder).rmdir()  # Hydra has made it, and nothing has come into it
+                Path(folder).rmdir()  # Hydra made it, and it is still empty

@@ -37,7 +37,7 @@ def about_split(data: ImageDataModule, audit: Audit | None) -> dict[str, Any]:
 
 def after_fit(trainer: pl.Trainer, data: ImageDataModule) -> dict[str, Any]:
     """Training's share of the summary: validation of the last epoch, convergence, numbers of images and steps."""
-    callbacks: list[pl.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  # set from afar
+    callbacks: list[pl.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  # a connector sets it
     convergence = next((callback for callback in callbacks if isinstance(callback, Convergence)), None)
     return {
         **metrics(trainer, "train/", "val/"),

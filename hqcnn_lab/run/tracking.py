@@ -29,7 +29,7 @@ def make_loggers(config: dict[str, Any], split: str) -> list["Logger"]:
     """
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     for name in ("alembic", "lightning.pytorch.loggers.mlflow"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # that a database is new
+        logging.getLogger(name).setLevel(logging.ERROR)  # they say that a database is new
     loggers = []
     for spec in config["logger"].values():
         if not isinstance(spec, dict):
@@ -65,7 +65,7 @@ def _start_wandb(spec: dict[str, Any], config: dict[str, Any]) -> "WandbLogger":
     if not offline:
         logger = _wandb_logger(spec, mode=None)
         try:
-            logger.log_hyperparams(config)  # the first that asks the server
+            logger.log_hyperparams(config)  # the first call that asks the server
             return logger
         except (wandb.Error, OSError) as error:
             words = (str(error) or type(error).__name__).splitlines()[0]
@@ -100,7 +100,7 @@ def mirror_test(
     """Give W&B what a tested run came to: summary, figures, confusion matrix and `n_images` misclassified images.
 
     Images are captioned with label, prediction and its probability, and with nothing that names a file or a patient.
-    A run is not lost for want of its mirror: what goes wrong is said in a line.
+    An error here does not end the run: a line says what went wrong.
     """
     from lightning.pytorch.loggers import WandbLogger
 

@@ -91,7 +91,7 @@ def _fit_and_test(config: DictConfig, record: "RunRecord") -> dict[str, Any]:
     loggers = [MetricsFile(record.folder), *make_loggers(plain, data.split_name)]
     chosen = [build(spec) for spec in plain["callbacks"].values() if spec]
     callbacks = [MetricsFirst(), *chosen, ResumeState(), StopCheckpoint(record.folder / "checkpoints")]
-    # Samplers here know of several processes; Lightning's own would show some test images twice.
+    # Our samplers handle several processes; Lightning's would show some test images twice.
     parts: dict[str, Any] = {"plugins": [WholeFileIO()], "use_distributed_sampler": False}
     if plain["trainer"]["devices"] == [0] and is_on_cpu(plain["trainer"]["accelerator"]):
         parts["devices"] = 1  # Lightning takes a list for GPUs alone
@@ -109,7 +109,7 @@ def _fit_and_test(config: DictConfig, record: "RunRecord") -> dict[str, Any]:
     summary |= sizes(model.net)
     # After a fit the model holds the last epoch's weights, averaged where that is on.
     best = trainer.checkpoint_callback.best_model_path if plain["test_checkpoint"] == "best" else None
-    if best == "":  # trainer.max_steps or max_time came before the first validation: there is one candidate alone
+    if best == "":  # trainer.max_steps or max_time ended it before the first validation: there is one candidate
         print("best: nothing was validated as it trained; validating and testing what it came to", flush=True)
         trainer.validate(model, datamodule=data, verbose=False)
         summary |= metrics(trainer, "val/")
@@ -126,7 +126,7 @@ def _fit_and_test(config: DictConfig, record: "RunRecord") -> dict[str, Any]:
 
 
 def _fit_at_once(trainer: Any, model: Any, data: Any, record: "RunRecord") -> dict[str, Any]:
-    """What learns without gradients, or is fitted on what a network has learned: fit, validate, keep as `last.ckpt`."""
+    """Fit what learns without gradients, or from what a network has learned; validate, and keep it as `last.ckpt`."""
     import torch
 
     from hqcnn_lab.callbacks.checkpoint_io import WholeFileIO
@@ -146,7 +146,7 @@ def _fit_at_once(trainer: Any, model: Any, data: Any, record: "RunRecord") -> di
 
 
 def _draw_figures(record: "RunRecord") -> dict[str, Path]:
-    """`figures/*.png`, where each is; a run that is trained and tested is not lost for want of a picture."""
+    """`figures/*.png`, where each is; an error here does not end a run that is trained and tested."""
     from hqcnn_lab.figures.run import run_figures
 
     try:
@@ -161,7 +161,7 @@ def _quiet_libraries() -> None:
     import logging
     import warnings
 
-    # W&B's farewell and crash reports; what a user set stays.
+    # W&B's last lines and crash reports; what a user set stays.
     os.environ.setdefault("WANDB_SILENT", "true")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     # Hydra handles the root logger: Lightning's own handler would print every line twice. (Alembic comes with MONAI.)
@@ -170,13 +170,13 @@ def _quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Batches are one indexing call on an array in memory; worker processes would only copy them.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    # Said of every short run, in words that are not this lab's: metrics by step are then few.
+    # Lightning says this of every short run, for which it only means that few steps are logged.
     warnings.filterwarnings("ignore", message=".*is smaller than the logging interval.*")
-    # RunRecord has made sure that the folder holds no other run's log.
+    # RunRecord has checked that the folder holds no other run's log.
     warnings.filterwarnings("ignore", message=".*Experiment logs directory.*")
-    # A resumed run writes to its own folder; BestCheckpoint takes along what this warns would be lost.
+    # A resumed run writes to its own folder. This warns that the best checkpoint is lost; BestCheckpoint copies it.
     warnings.filterwarnings("ignore", message=".*The dirpath has changed.*")
-    # Of a class without images: its scores are left out, and the table at the end says so.
+    # A class without images: its scores are left out, and the table at the end says so.
     warnings.filterwarnings("ignore", message=".*No positive samples in targets.*")
     # Lightning's own use of torch.
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")

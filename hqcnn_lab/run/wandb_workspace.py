@@ -44,7 +44,7 @@ LINES: dict[str, dict[str, list[str]]] = {
         "_signal power S": [f"gvco/{group}/signal" for group in GROUPS],
     },
 }
-# Of a run's summary, one bar each run.
+# Figures of a run's summary, drawn as one bar for each run.
 BARS: dict[str, list[str]] = {
     "accuracy": ["test/accuracy", "test/macro_f1", "test/auroc", "baseline/nearest_neighbour_accuracy"],
     "convergence": ["convergence/epochs_to_90", "convergence/epochs_to_95", "convergence/seconds_to_95"],
@@ -122,6 +122,6 @@ def _save(workspace: "Workspace") -> str:
     try:
         workspace.save()
         return f"saved: {workspace.url}"
-    except Exception as error:  # of wandb, of its transport, or of what an odd answer does not hold
+    except Exception as error:  # of wandb, of its connection, or of an answer that lacks something
         remedy = "run `wandb login`" if isinstance(error, wandb.errors.UsageError) else "or use offline=true"
         raise DashboardError(f"not saved: {first_line(error)}; {remedy}") from error

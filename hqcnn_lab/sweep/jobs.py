@@ -21,14 +21,14 @@ from hqcnn_lab.record.state import KEPT, state_of
 if TYPE_CHECKING:
     from multiprocessing.context import ForkServerContext, SpawnContext
 
-# What a shell or `wandb agent` says to W&B of one run; two jobs with the same would write into one.
+# Variables by which a shell or `wandb agent` names one run to W&B; two jobs with the same ones would share a run.
 OF_ONE_RUN = (
     *("WANDB_RUN_ID", "WANDB_NAME", "WANDB_RUN_NAME", "WANDB_RESUME", "WANDB_RESUME_FROM", "WANDB_FORK_FROM"),
     *("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"),
 )
-PATIENCE = 20  # seconds that a run, told to end, has to note it
+PATIENCE = 20  # seconds that a run gets to write its status when it is told to end
 
-# Imported once, in a process that every run is forked from; before any parallel region, so that the fork is safe.
+# Imported once, in the process that every run is forked from, before any thread starts, so that the fork is safe.
 _PRELOAD = [
     *("hqcnn_lab.sweep.jobs", "hqcnn_lab.run.training", "hqcnn_lab.run.resume", "hqcnn_lab.run.summary"),
     *("hqcnn_lab.record.run_record", "hqcnn_lab.callbacks", "lightning.pytorch.loggers"),
@@ -68,15 +68,15 @@ def run_jobs(jobs: Iterable[Job], workers: int, threads: int | None = 1) -> Gene
     it ends.
 
     A job computes, bit for bit, what `python -m hqcnn_lab.train` with the same overrides and threads computes. What it
-    prints goes to `output.log` in its folder. A folder that holds a result is left alone, also where another process
-    has come to it in the meantime: of two that want a folder, one waits for the other. What was interrupted or failed
+    prints goes to `output.log` in its folder. A folder that holds a result is left alone, also when another process
+    wrote that result meanwhile: of two that want a folder, one waits for the other. What was interrupted or failed
     is moved aside (`.interrupted-1`) and run again.
 
     Close the iterator to end what is running. Runs end by themselves when this process dies.
     """
     if threads is not None:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            os.environ[name] = str(threads)  # libraries read it as they are loaded, over there
+            os.environ[name] = str(threads)  # libraries read it as they are loaded, in the new process
     context = _context()
     waiting, running = list(jobs)[::-1], {}
     try:
@@ -100,12 +100,12 @@ def _context() -> "ForkServerContext | SpawnContext":
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
-        # In a worker of joblib it is joblib's own, and a child, told of it, would not know it.
+        # In a worker of joblib the method is joblib's own, which a child process would not know.
         multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    # A Ctrl-C reaches every process of the terminal, also one that has yet to say that it does not want it. What is
-    # blocked here is blocked there, so that the study alone tells its runs. (The tracker's start would unblock it.)
+    # A Ctrl-C reaches every process of the terminal, also one that is about to ignore it. A signal that is blocked here
+    # is blocked in the new process too, so that only the study ends its runs. (The tracker's start would unblock it.)
     resource_tracker.ensure_running()
     with _held_back(signal.SIGINT):
         forkserver.ensure_running()
@@ -133,7 +133,7 @@ def _held_back(*signals: signal.Signals) -> Iterator[None]:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             for number in held:
-                signal.raise_signal(number)  # where it is masked, below
+                signal.raise_signal(number)  # where it is masked, it acts when the mask goes
         finally:
             if can_mask:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -175,7 +175,7 @@ def _train_alone(job: Job, threads: int | None, working_folder: Path) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         config = _configured(job)
-        if config.resume:  # from what was moved aside a moment ago
+        if config.resume:  # from the folder that was moved aside a moment ago
             continue_run(config, job.folder.parent)
         train(config)
 

@@ -17,12 +17,12 @@ from hqcnn_lab.distributed import cores
 from hqcnn_lab.record.digest import digest
 from hqcnn_lab.record.environment import code_version
 from hqcnn_lab.record.run_folder import RunFolder, flat
-from hqcnn_lab.record.state import KEPT, state_of, sweep_up
+from hqcnn_lab.record.state import KEPT, clean_up, state_of
 from hqcnn_lab.record.whole_file import whole_file
 from hqcnn_lab.sweep.job_table import as_seen_from_here, error_of, job_rows, of_other_code, write_jobs
 from hqcnn_lab.sweep.jobs import Ended, Job, name_of_signal, run_jobs
 
-_RECENT = 50  # run folders that are looked at for how long a job takes
+_RECENT = 50  # run folders that are read to tell how long a job takes
 
 
 def run_job(config: DictConfig) -> float | None:
@@ -44,7 +44,7 @@ def run_job(config: DictConfig) -> float | None:
     if not was_there:
         print(f"{label}: starts, prints to {as_seen_from_here(folder)}/output.log", flush=True)
         config.paths.output_dir = str(folder)
-        OmegaConf.resolve(config)  # in its process, Hydra's resolvers are not at hand
+        OmegaConf.resolve(config)  # the job's process does not have Hydra's resolvers
         # Without the types that a launcher gives its part of the configuration: another process may not know them.
         untyped = DictConfig({"hydra": OmegaConf.to_container(hydra)})
         job = Job(folder, tuple(hydra.overrides.task), (config, untyped))
@@ -60,8 +60,9 @@ def run_job(config: DictConfig) -> float | None:
     summary = run.summary
     for name, problem in run.problems.items():
         print(f"error: {label}: {name} {problem}", file=sys.stderr, flush=True)
-    # A search chooses by validation, and whoever watches it should have no other figure to choose by.
-    is_search = not str(hydra.sweeper.get("_target_")).startswith("hydra._internal.")  # its own takes what it is given
+    # A search chooses by validation. People who watch it should see no other figure to choose by.
+    # Hydra's own sweeper tries what it is given, and chooses nothing.
+    is_search = not str(hydra.sweeper.get("_target_")).startswith("hydra._internal.")
     shown = ["val/accuracy"] if is_search else ["val/accuracy", "test/accuracy"]
     scores = [f"{name} {100 * summary[name]:.1f} %" for name in shown if summary.get(name) is not None]
     print(f"{label}: {', '.join(scores) or 'finished'}{again}", flush=True)
@@ -99,14 +100,14 @@ def run_sweep(overrides: Sequence[str], start: Callable[[], None]) -> None:
 
     `start` hands the command line over to Hydra. Exits with status 1 where a job has come to no result.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # lists its plugins where Optuna keeps its trials
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it lists its plugins when Optuna opens its database
     config = compose_sweep(overrides)
-    # The folder may be named by the time: settled here, it is the same before and after.
+    # The folder's name may hold the time. It is fixed here, so that it is the same before and after.
     if not any(line.startswith("hydra.sweep.dir=") for line in overrides):
         sys.argv.append(as_override("hydra.sweep.dir", config.hydra.sweep.dir))
     folder = Path(config.hydra.sweep.dir).absolute()
     folder.mkdir(parents=True, exist_ok=True)  # a search keeps its trials there
-    sweep_up(folder)
+    clean_up(folder)
     n_planned = n_jobs(overrides, config)
     _print_plan(n_planned, config, folder)
     try:

@@ -19,7 +19,7 @@ class Choice(NamedTuple):
 
 
 def choose(rows: Iterable[Row]) -> Row | None:
-    """Of one cell's tuning rows, one of the best learning rate: highest mean `val/accuracy`; None: none finished.
+    """Return a tuning row of a cell's best learning rate: highest mean `val/accuracy`; None if no run finished.
 
     Ties go to the lower mean `val/loss`, then to the lower rate. A rate at which any run diverged or failed is out.
     Tests play no part.

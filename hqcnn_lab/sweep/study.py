@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from hqcnn_lab.config.check import slow_precision
 from hqcnn_lab.record.run_folder import RunFolder
-from hqcnn_lab.record.state import KEPT, state_of, sweep_up
+from hqcnn_lab.record.state import KEPT, clean_up, state_of
 from hqcnn_lab.sweep.declaration import Cell, Run, is_tuned, make_cells
 from hqcnn_lab.sweep.rate_choice import Choice, choice_of, choose
 from hqcnn_lab.sweep.study_files import write_study
@@ -38,7 +38,7 @@ def run_study(config: DictConfig) -> None:
         print(f"warning: {as_override}", flush=True)
     if config.plan:
         return
-    sweep_up(runs_dir)
+    clean_up(runs_dir)
     runs: list[Run] = list(tuning)
     final: list[Run] = []
     choices: list[Choice] = []

@@ -35,7 +35,7 @@ def write_study(config: DictConfig, runs: list[Run], choices: list[Choice], runs
             scratch.write_text(text, encoding="utf-8", errors="backslashreplace")
     try:
         _write_analysis(config, rows, runs_dir, out)
-    except Exception as error:  # a study is not lost for want of a picture
+    except Exception as error:  # an error here does not end a study
         print(f"statistics and figures: not all of them written ({first_line(error)})", flush=True)
     print(f"written to {out}", flush=True)
 

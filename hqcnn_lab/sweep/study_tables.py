@@ -24,7 +24,7 @@ def row_of(run: Run) -> Row:
         summary = RunFolder(run.job.folder).summary
         if not all(is_number(summary.get(name)) for name in ("val/accuracy", "test/accuracy")):
             row["status"] = "unreadable"
-        elif summary.get("val/loss") is None:  # not a number, in the last epoch's validation alone
+        elif summary.get("val/loss") is None:  # not a number, and only in the last epoch's validation
             row["status"] = "diverged"
     names = ["train/loss", "val/accuracy", "val/loss", "test/accuracy"]
     names += [name for name in summary if name.startswith("convergence/")]

@@ -13,7 +13,7 @@ from small_study import TWO_ARMS
 
 from hqcnn_lab import study
 from hqcnn_lab.record.run_record import RunRecord
-from hqcnn_lab.record.state import LOCK, sweep_up
+from hqcnn_lab.record.state import LOCK, clean_up
 from hqcnn_lab.record.whole_file import whole_file, whole_folder
 from hqcnn_lab.reporting.write import write_report
 from hqcnn_lab.sweep.job_table import write_jobs
@@ -78,7 +78,7 @@ def test_the_empty_folder_of_a_run_killed_at_once_goes_and_no_other(tmp_path: Pa
     (full / "notes.txt").touch()
     for folder in (old, full, mine):
         os.utime(folder, (0, 0))
-    sweep_up(tmp_path)
+    clean_up(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([new, full, mine])
 
 
@@ -88,7 +88,7 @@ def test_a_sweep_and_a_report_sweep_up_in_their_folders(tmp_path: Path, gone: in
     (run / "output.log").touch()
     parts = left_by(gone, *those_of_a_run(run), sweep / "jobs.csv", sweep / "report.html", sweep / "report.md")
     kept = left_by(os.getppid(), sweep / "jobs.csv", sweep / "report.html") + left_by("", sweep / "film.mkv")
-    sweep_up(sweep)
+    clean_up(sweep)
     write_jobs(sweep)
     write_report([sweep])
     assert not any(part.exists() for part in parts)

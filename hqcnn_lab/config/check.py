@@ -215,21 +215,14 @@ def slow_precision(config: DictConfig) -> str | None:
         return None
     import torch
 
-    if (config.trainer.accelerator == "auto" and torch.accelerator.is_available()) or _has_bfloat16():
+    from hqcnn_lab.torch_private import has_bfloat16_units
+
+    if (config.trainer.accelerator == "auto" and torch.accelerator.is_available()) or has_bfloat16_units():
         return None
     return (
         f"trainer.precision={precision}: this CPU has no bfloat16 units, and epochs take ten times as long or more; "
         "stop it and add trainer.precision=32-true"
     )
-
-
-def _has_bfloat16() -> bool:
-    import torch
-
-    try:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except (AttributeError, RuntimeError):  # a build without oneDNN does not say
-        return True
 
 
 def _check_loggers(config: DictConfig, in_sweep: bool) -> None:
@@ -278,7 +271,7 @@ def _check_size(dataset: DictConfig) -> None:
         )
 
 
-def _hold(key: str, path: str | None, read: Callable[[str | None], Any]) -> None:
+def _hold(key: str, path: Any, read: Callable[[Any], Any]) -> None:
     try:
         read(path)
     except ValueError as error:

@@ -489,7 +489,7 @@ def test_a_precision_that_the_cpu_imitates_is_told(
     # Regression: on a CPU without bfloat16 units a study of an hour took a night, and nothing said why.
     lines = ["trainer.precision=bf16-mixed", "trainer.max_epochs=1"]
     for has, said in ((True, 0), (False, 1)):
-        monkeypatch.setattr(rules, "_has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr("hqcnn_lab.torch_private.has_bfloat16_units", lambda has=has: has)
         train(tiny_config(tmp_path / str(has), *lines))
         assert capsys.readouterr().out.count("add trainer.precision=32-true") == said
         config = tiny_config(tmp_path, "trainer.precision=16-mixed")  # which is bfloat16 there, too

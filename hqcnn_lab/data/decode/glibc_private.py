@@ -1,4 +1,4 @@
-"""What is asked of the C library by numbers that hold for glibc alone; tests/data/decode/test_glibc_private.py tries it."""
+"""What is asked of the C library in numbers that only glibc has; tests/data/decode/test_glibc_private.py tries it."""
 
 import ctypes
 from contextlib import suppress

@@ -8,15 +8,20 @@ BIN := .venv/bin
 help:  ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/ready  ## create .venv with everything the lab needs (done by the others when missing)
+setup: .venv/ready  ## create .venv with what training needs (done by the others when missing)
 
 # torchquantum's declared requirements weigh gigabytes and do not import; its simulator needs none of them.
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
 	  { echo "Python 3.11 or 3.12 is needed; name one: make setup PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e .
 	$(BIN)/pip install --disable-pip-version-check --no-deps torchquantum==0.1.8
+	@touch $@
+
+# Every extra beside it: launchers, loggers, ONNX, and what tests and checks run on.
+.venv/dev-ready: .venv/ready
+	$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
 
 train: .venv/ready  ## train on the embedded phantom images; more: make train ARGS="optim=adam seed=1"
@@ -34,23 +39,24 @@ study: .venv/ready  ## compare optimizers fairly, on the phantom; more: make stu
 # Tests start many processes: compiled files spare each of them half a second. The longest files come first.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test: .venv/ready  ## run the tests
+test: .venv/dev-ready  ## run the tests
 	$(PYTEST) $(ARGS)
 
-test-fast: .venv/ready  ## run the tests that take no time, in a minute
+test-fast: .venv/dev-ready  ## run the tests that take no time, in a minute
 	$(PYTEST) -m "not slow and not gpu" $(ARGS)
 
-lint: .venv/ready  ## check style, the rooms' imports and the types
+lint: .venv/dev-ready  ## check style, the rooms' imports and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyright
 
-format: .venv/ready  ## mend style
+format: .venv/dev-ready  ## mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/ready  ## measure: circuits against torchquantum, the optimizer's step and its skill, the hybrid's epoch against its twin's
+bench: .venv/ready  ## measure: what a start costs, circuits against torchquantum, the optimizer's step and its skill, the hybrid's epoch against its twin's
+	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/quantum.py
 	$(BIN)/python benchmarks/optimizer.py
 	$(BIN)/python benchmarks/problems.py

@@ -104,7 +104,7 @@ def _check_spec(key: str, text: str) -> None:
     taken = dict(inspect.signature(cls).parameters)
     hints = _hints(cls.__init__)
     if class_name in _PASSES_ON:
-        further = pydoc.locate(_PASSES_ON[class_name])
+        further: Any = pydoc.locate(_PASSES_ON[class_name])
         hints = _hints(further) | hints
         taken = dict(inspect.signature(further).parameters) | {name: taken[name] for name in taken if name != "kwargs"}
     if class_name == "WandbLogger":

@@ -1,6 +1,7 @@
 """What a run calls its data set, its model and its optimizer."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,7 +20,7 @@ def _called(group: str, *, _root_: DictConfig) -> str:
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()  # outside of Hydra there are no choices, and its error says so
-    given = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # as typed: `${…}` refers to another place
+    given: Any = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # as typed: `${…}` is of another place
     return called(group, hydra.runtime.choices[group], _root_[group].get("_target_"), given)
 
 

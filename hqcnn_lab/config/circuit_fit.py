@@ -2,8 +2,9 @@
 
 import math
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from hqcnn_lab.config.key import plain_values
 from hqcnn_lab.distributed import memory_bytes
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.quantum.limits import MAX_WIRES, bytes_per_sample, check_circuit
@@ -18,7 +19,7 @@ def check_circuit_fit(config: DictConfig) -> None:
             f"circuit.n_wires={circuit.n_wires}: must be a whole number from 1 to {limit}, "
             f"the most that circuit.engine={circuit.engine} can hold"
         )
-    options = OmegaConf.to_container(circuit, resolve=True)
+    options = plain_values(circuit)
     try:
         options["noise"] = noise = as_noise(options.get("noise"))
         check_circuit(**options)

@@ -57,7 +57,7 @@ def _check_rates(config: DictConfig) -> None:
 
 
 def _check_schedule(config: DictConfig) -> None:
-    schedule = config.scheduler or {}
+    schedule: Any = config.scheduler or {}
     if schedule.get("_target_") not in _CYCLERS or not schedule.get("cycle_momentum", True):
         return
     from hydra.utils import get_class

@@ -135,7 +135,7 @@ def _check_added(parsed: list[Override], name: str) -> None:
             near = difflib.get_close_matches(key, groups, n=1)
             if near or (CONFIG_DIR / key).is_dir():
                 hint = f"did you mean {near[0]}?" if near else "leave it out"
-                line = shown(override.input_line)
+                line = shown(override.input_line or key)
                 raise ConfigError(f"{line}: there is no key {key}, and nothing would use it; {hint}")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -83,8 +84,9 @@ def hydra_in_place(whole: DictConfig) -> Iterator[DictConfig]:
     before = hydra.cfg
     try:
         hydra.set_config(whole)
-        with read_write(hydra.cfg.hydra.runtime), open_dict(hydra.cfg.hydra.runtime):
-            hydra.cfg.hydra.runtime.output_dir = str(select(whole, "hydra.run.dir"))
+        runtime: Any = HydraConfig.get().runtime
+        with read_write(runtime), open_dict(runtime):
+            runtime.output_dir = str(select(whole, "hydra.run.dir"))
         config = whole.copy()
         with open_dict(config):
             del config["hydra"]

@@ -13,7 +13,7 @@ def key_of(override: str) -> str:
 
 def flat_keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     """Every key below `node`, those of groups too, in order; not what an interpolation refers to."""
-    for key in node:
+    for key in list[Any](node):
         yield f"{prefix}{key}"
         refers = OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key)
         if not refers and isinstance(node[key], DictConfig):

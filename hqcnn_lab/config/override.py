@@ -5,6 +5,7 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig
@@ -67,27 +68,37 @@ def as_override(key: str, text: str) -> str:
     return f"{key}={QuotedString(text, Quote.double).with_quotes()}"
 
 
+def _line_of(override: Override) -> str:
+    assert override.input_line is not None  # only of an override that was not parsed
+    return override.input_line
+
+
 def check_count(parsed: list[Override]) -> None:
     """Raise `ConfigError` for a sweep over no values, or over more jobs than anybody can want."""
     counts = [count(override) for override in parsed]
     for override, n in zip(parsed, counts, strict=True):
         if n < 1:
-            raise ConfigError(f"{shown(override.input_line)}: is of no value at all; a sweep needs one")
+            raise ConfigError(f"{shown(_line_of(override))}: is of no value at all; a sweep needs one")
     is_search = any(override.key_or_group in ("search", "hydra/sweeper") for override in parsed)
     if not is_search and (n := math.prod(counts)) > _MOST_JOBS:
-        line = parsed[counts.index(max(counts))].input_line
-        raise ConfigError(f"{shown(line)}: the sweep comes to {n:,} jobs; at most {_MOST_JOBS:,} at once")
+        line = shown(_line_of(parsed[counts.index(max(counts))]))
+        raise ConfigError(f"{line}: the sweep comes to {n:,} jobs; at most {_MOST_JOBS:,} at once")
 
 
 def count(override: Override) -> int:
     """How many values, counted without listing them: a range may be of any length."""
-    value, line = override.value(), shown(override.input_line)
+    value: Any = override.value()
+    line = shown(_line_of(override))
     if isinstance(value, RangeSweep):
+        assert value.start is not None
+        assert value.stop is not None
         try:
             return max(math.ceil((value.stop - value.start) / value.step), 0)
         except (ArithmeticError, ValueError):
             raise ConfigError(f"{line}: never comes to its end") from None
     if isinstance(value, IntervalSweep):
+        assert value.start is not None
+        assert value.end is not None
         if not value.start < value.end:
             raise ConfigError(f"{line}: an interval goes from a smaller number to a larger one")
         if "log" in value.tags and value.start <= 0:
@@ -100,18 +111,20 @@ def count(override: Override) -> int:
 
 def choices_of(override: Override) -> Iterator[str]:
     """Each value of a sweep as an override of its own; of a search's interval the two ends, of a long range some."""
-    prefix, value = override.input_line.split("=", 1)[0], override.value()
+    value: Any = override.value()
+    prefix = _line_of(override).split("=", 1)[0]
     if isinstance(value, Glob):
         yield from (f"{prefix}={choice}" for choice in value.filter(options_of(override.key_or_group)))
     elif override.is_interval_sweep():  # of a search: if both ends will do, what lies between will
         yield from (f"{prefix}={end}" for end in (value.start, value.end))
     elif isinstance(value, RangeSweep) and (n := count(override)) > _MOST_TRIED:  # some, and the last, are enough
         steps = (*range(0, n - 1, n // _MOST_TRIED), n - 1)
+        assert value.start is not None
         yield from (f"{prefix}={value.start + step * value.step}" for step in steps)
     elif override.is_sweep_override():
         yield from (f"{prefix}={choice}" for choice in override.sweep_iterator(transformer=Transformer.encode))
     else:
-        yield override.input_line
+        yield _line_of(override)
 
 
 def n_jobs(overrides: Sequence[str], config: DictConfig) -> int:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from hqcnn_lab.config.check import check_values
 from hqcnn_lab.config.command import run_command
 from hqcnn_lab.config.conf_files import CONFIG_DIR, options_of
-from hqcnn_lab.config.free_text import check_folder
+from hqcnn_lab.config.path import check_folder
 from hqcnn_lab.sweep.declaration import check_study
 from hqcnn_lab.sweep.study import StudyError, run_study
 

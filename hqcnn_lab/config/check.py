@@ -11,12 +11,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.build import untrusted_targets
+from hqcnn_lab.config.checkpoint import check_checkpoint
 from hqcnn_lab.config.circuit_fit import check_circuit_fit
 from hqcnn_lab.config.combination import check_combination
-from hqcnn_lab.config.continuation import check_continuation
-from hqcnn_lab.config.free_text import PATHS, check_name, check_path, check_wandb
 from hqcnn_lab.config.key import select
 from hqcnn_lab.config.limits import TRAINER, limits_of
+from hqcnn_lab.config.path import PATHS, check_path
+from hqcnn_lab.config.run_name import check_name
+from hqcnn_lab.config.wandb_label import check_wandb_labels
 from hqcnn_lab.distributed import cores, is_follower, memory_bytes
 from hqcnn_lab.error import ConfigError, first_line, shown
 from hqcnn_lab.models import FITTED_LAST, GRADIENT_FREE
@@ -50,7 +52,7 @@ def check(config: DictConfig, in_sweep: bool = False) -> None:
     _check_loggers(config, in_sweep)
     check_dataset(config.dataset)
     if config.ckpt_path is not None:
-        check_continuation(config.ckpt_path, config)
+        check_checkpoint(config.ckpt_path, config)
 
 
 def _check_processes(config: DictConfig, in_sweep: bool) -> None:
@@ -237,7 +239,7 @@ def _check_loggers(config: DictConfig, in_sweep: bool) -> None:
             if spec.get(key):
                 raise ConfigError(f"logger.{name}.{key}={spec[key]}: each run of a sweep gets its own; leave it out")
         if str(spec.get("_target_")).endswith(".WandbLogger"):
-            check_wandb(config, f"logger.{name}")
+            check_wandb_labels(config, f"logger.{name}")
 
 
 def check_dataset(dataset: DictConfig) -> None:

@@ -15,13 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 from hqcnn_lab.config.check import check
 from hqcnn_lab.config.compose import compose, compose_sweep, hydra_in_place
 from hqcnn_lab.config.conf_files import CONFIG_DIR, options_of
-from hqcnn_lab.config.free_text import check_folder, check_run_folder
-from hqcnn_lab.config.hydra_part import check_hydra
 from hqcnn_lab.config.hydra_private import Override, OverrideType
+from hqcnn_lab.config.hydra_settings import check_hydra
 from hqcnn_lab.config.interpolation import bounded, check_interpolations
 from hqcnn_lab.config.key import flat_keys, key_of, select
 from hqcnn_lab.config.limits import TRAINER
 from hqcnn_lab.config.override import check_count, choices_of, parse_override, swept_by_config
+from hqcnn_lab.config.path import check_folder, check_run_folder
 from hqcnn_lab.error import ConfigError, first_line, shown
 
 _FREE_TYPES = ("trainer.devices", "optim.tau")  # a number, a list or "auto"; a number or null

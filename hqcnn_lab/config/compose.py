@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-import hqcnn_lab.config.called  # noqa: F401  registers ${called:…}
+import hqcnn_lab.config.choice_name  # noqa: F401  registers ${called:…}
 from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.config.hydra_private import GlobalHydra, HydraConfig, OverridesParser
 from hqcnn_lab.config.key import select

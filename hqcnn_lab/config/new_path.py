@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
-from hqcnn_lab.config.free_text import check_path, why_not_writable
+from hqcnn_lab.config.path import check_path, why_not_writable
 from hqcnn_lab.error import ConfigError
 
 

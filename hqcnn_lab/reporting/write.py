@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from hqcnn_lab.config.free_text import why_not_writable
+from hqcnn_lab.config.path import why_not_writable
 from hqcnn_lab.record.whole_file import whole_file
 
 NAMES = ("report.html", "report.md")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 
 from hqcnn_lab.build import build
-from hqcnn_lab.config.called import called
+from hqcnn_lab.config.choice_name import choice_name
 from hqcnn_lab.error import first_line
 from hqcnn_lab.wandb_private import leave_out_anonymous, leave_out_launch
 
@@ -47,7 +47,8 @@ def _labels(config: dict[str, Any], split: str, spec: dict[str, Any]) -> dict[st
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     chosen, overrides = (hydra.runtime.choices, hydra.overrides.task) if hydra else ({}, [])
     parts = [
-        called(part, chosen.get(part), config[part]["_target_"], overrides) for part in ("dataset", "model", "optim")
+        choice_name(part, chosen.get(part), config[part]["_target_"], overrides)
+        for part in ("dataset", "model", "optim")
     ]
     tags = list(dict.fromkeys([*parts, split, *spec.get("tags", [])]))
     return {

@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.config.check import check, check_workers
 from hqcnn_lab.config.command_line import check_command_line
-from hqcnn_lab.config.free_text import check_name
 from hqcnn_lab.config.key import key_of
+from hqcnn_lab.config.run_name import check_name
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.record.digest import digest
 from hqcnn_lab.record.run_folder import is_number

@@ -12,8 +12,10 @@ from omegaconf.errors import GrammarParseError
 from hqcnn_lab.config.check import check
 from hqcnn_lab.config.command_line import check_command_line, check_folders
 from hqcnn_lab.config.compose import compose, hydra_in_place
-from hqcnn_lab.config.free_text import check_name, check_path, check_wandb
 from hqcnn_lab.config.override import as_override
+from hqcnn_lab.config.path import check_path
+from hqcnn_lab.config.run_name import check_name
+from hqcnn_lab.config.wandb_label import check_wandb_labels
 from hqcnn_lab.error import ConfigError
 
 WRONG_NAMES = {
@@ -180,7 +182,7 @@ def test_what_passes_is_what_wandbs_client_takes(name: str, text: str) -> None:
 
     value = [text] if name == "tags" else text
     try:
-        check_wandb(OmegaConf.create({"logger": {"wandb": {name: value}}}), "logger.wandb")
+        check_wandb_labels(OmegaConf.create({"logger": {"wandb": {name: value}}}), "logger.wandb")
     except (ConfigError, GrammarParseError):  # or an interpolation that is none
         return
     wandb.Settings(**{LABELS.get(name, "run_tags"): value})

@@ -8,7 +8,7 @@ from hqcnn_lab.config.key import flat_keys, select
 from hqcnn_lab.error import ConfigError, first_line
 
 
-def check_continuation(path: str, config: DictConfig) -> None:
+def check_checkpoint(path: str, config: DictConfig) -> None:
     """Raise `ConfigError` where it is not whole, not plain data, or not of the very model and optimizer asked for."""
     if not Path(path).is_file():
         raise ConfigError(

@@ -3,6 +3,8 @@
 What depends on the images, such as how many patients a split needs, stays with what cuts them.
 """
 
+import sys
+
 from hqcnn_lab.data.source.layout import CLASSES
 from hqcnn_lab.limit import (
     PROBABILITY,
@@ -64,4 +66,5 @@ WRITE: Limits = {
     "seed": count(0),
 }
 # Of each way to make test images worse.
-CORRUPTION = each(Limit(lambda x: 0 < x <= 180, "above 0 and at most 180"), "a list of numbers, each above 0")
+_AMOUNT = Limit(lambda x: 0 < x <= 180, "above 0 and at most 180")
+CORRUPTION = each(_AMOUNT, "a list of numbers, each above 0", n_values=range(sys.maxsize))  # of none: it is left out

@@ -20,7 +20,6 @@ from small_study import TWO_ARMS
 
 from hqcnn_lab import study
 from hqcnn_lab.analysis import load_runs
-from hqcnn_lab.config import check as rules
 from hqcnn_lab.config.check import check
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.config.conf_files import CONFIG_DIR
@@ -405,7 +404,7 @@ def test_plan_counts_and_trains_nothing(here: Path, capsys: pytest.CaptureFixtur
 def test_a_precision_that_the_cpu_imitates_is_told_with_the_key_of_a_study(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(rules, "_has_bfloat16", lambda: False)
+    monkeypatch.setattr("hqcnn_lab.torch_private.has_bfloat16_units", lambda: False)
     study.main([*TWO_ARMS, "~study.arms.gvco", "plan=true", 'overrides=["trainer.precision=bf16-mixed"]'])
     remedy = """'overrides=["trainer.precision=32-true"]'"""
     assert capsys.readouterr().out.rstrip().endswith(f"stop it and add {remedy}")

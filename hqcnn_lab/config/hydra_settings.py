@@ -41,8 +41,8 @@ def check_hydra(config: DictConfig, multirun: bool) -> None:
             raise ConfigError(f"{key}={shown(str(value))}: must be {limit.words_for(value)}")
     for key in ("launcher", "sweeper"):
         node = config.hydra[key]
-        if dataclasses.is_dataclass(known := OmegaConf.get_type(node)):
-            names = [field.name for field in dataclasses.fields(known)]
+        if dataclasses.is_dataclass(schema := OmegaConf.get_type(node)):
+            names = [field.name for field in dataclasses.fields(schema)]
             for name in node:
                 if name not in names:
                     raise ConfigError(f"hydra.{key}.{name}: there is no such key; it has {', '.join(names[1:])}")

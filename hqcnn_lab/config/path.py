@@ -58,11 +58,11 @@ def check_run_folder(key: str, path: Any) -> None:
 def why_not_writable(folder: Path) -> str:
     """Why nothing can be written to a folder, which need not be there yet: words that go on after "there", or none."""
     absolute = folder.absolute()
-    there = next(above for above in (absolute, *absolute.parents) if _exists(above))
-    if not there.is_dir():
-        return f", {there} is a file"
+    nearest = next(above for above in (absolute, *absolute.parents) if _exists(above))
+    if not nearest.is_dir():
+        return f", {nearest} is a file"
     try:
-        Path(tempfile.mkdtemp(prefix=".hqcnn-", dir=there)).rmdir()  # what may be done, only doing it tells
+        Path(tempfile.mkdtemp(prefix=".hqcnn-", dir=nearest)).rmdir()  # what may be done, only doing it tells
     except OSError as error:
         return f" ({error.strerror})"
     return ""

@@ -35,11 +35,11 @@ def check_train_line(arguments: argparse.Namespace) -> None:
     """
     jobs: list[dict[str, Any]] = []
 
-    def look(config: DictConfig) -> None:
+    def check_job(config: DictConfig) -> None:
         check(config, in_sweep=arguments.multirun)
         jobs.append(plain_values(config))
 
-    check_command_line(arguments.overrides, arguments.multirun, check=look)
+    check_command_line(arguments.overrides, arguments.multirun, check=check_job)
     if not arguments.cfg and not is_follower():
         check_folders(arguments.overrides, arguments.multirun)
         for job in jobs:

@@ -63,8 +63,8 @@ def m_svag(theta, stream, own_factor, lr=0.1, mu=0.9, rho=0.99, sigma=0.98):
         if own_factor:
             noise = rho * noise + (1 - rho) * ((g - before) ** 2).mean()
             signal = sigma * signal + (1 - sigma) * (g * before).mean()
-            found = max(signal, 0.0)
-            factor = found / (found + (1 - mu) / (1 + mu) * noise / (1 - rho**t))
+            positive = max(signal, 0.0)
+            factor = positive / (positive + (1 - mu) / (1 + mu) * noise / (1 - rho**t))
         theta = theta - lr * factor * mean
     return theta
 

@@ -388,8 +388,8 @@ def test_replicas_of_a_distributed_run_stay_together(tmp_path):
     for process in both:
         assert process.communicate() == ("", "")
         assert process.returncode == 0
-    here, there = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
-    assert all(map(torch.equal, here, there))
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(map(torch.equal, first, second))
     net = network()
     optimizer = GVCO(net.parameters())
     generator = torch.Generator().manual_seed(1)
@@ -397,7 +397,7 @@ def test_replicas_of_a_distributed_run_stay_together(tmp_path):
         optimizer.zero_grad()
         net(torch.randn(16, 6, generator=generator)).square().mean().backward()
         optimizer.step()
-    torch.testing.assert_close(here, [p.detach() for p in net.parameters()], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(first, [p.detach() for p in net.parameters()], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.gpu
@@ -417,10 +417,10 @@ def test_a_captured_step_replays_as_one_that_is_not():
     for t in range(12):
         rate.fill_(0.01 / (1 + t))
         optimizers[1].param_groups[0]["lr"] = 0.01 / (1 + t)
-        for here, there in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
-            gradient = torch.randn(here.shape, generator=generator).cuda()
-            here.grad.copy_(gradient)
-            there.grad = gradient
+        for captured, plain in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+            gradient = torch.randn(captured.shape, generator=generator).cuda()
+            captured.grad.copy_(gradient)
+            plain.grad = gradient
         graph.replay()
         optimizers[1].step()
     torch.testing.assert_close(list(nets[0].parameters()), list(nets[1].parameters()), rtol=1e-4, atol=1e-5)
@@ -433,9 +433,9 @@ def test_cuda_agrees_with_the_cpu_and_never_synchronizes(granularity):
     optimizers = [GVCO(net.parameters(), weight_decay=0.01, granularity=granularity) for net in nets]
     generator = torch.Generator().manual_seed(0)
     for t in range(15):
-        for here, there in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
-            here.grad = torch.randn(here.shape, generator=generator)
-            there.grad = here.grad.cuda()
+        for on_cpu, on_gpu in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+            on_cpu.grad = torch.randn(on_cpu.shape, generator=generator)
+            on_gpu.grad = on_cpu.grad.cuda()
         optimizers[0].step()
         if t:  # the first step builds the state
             torch.cuda.set_sync_debug_mode("error")
@@ -443,8 +443,8 @@ def test_cuda_agrees_with_the_cpu_and_never_synchronizes(granularity):
             optimizers[1].step()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    for here, there in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
-        torch.testing.assert_close(here, there.cpu(), rtol=1e-4, atol=1e-5)
+    for on_cpu, on_gpu in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(on_cpu, on_gpu.cpu(), rtol=1e-4, atol=1e-5)
 
 
 FUSED = [
@@ -462,22 +462,22 @@ def test_kernels_agree_with_lists_on_a_cpu(hyper, dtype):
     pytest.importorskip("triton")
     generator = torch.Generator().manual_seed(0)
     shapes = [(5000,), (3, 7), (), (2048,), (300, 4000)]
-    here = [torch.nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in shapes]
-    there = [torch.nn.Parameter(p.detach().cuda()) for p in here]
-    lists, fused = GVCO(here, lr=0.05, foreach=True, **hyper), GVCO(there, lr=0.05, **hyper)
+    on_cpu = [torch.nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in shapes]
+    on_gpu = [torch.nn.Parameter(p.detach().cuda()) for p in on_cpu]
+    lists, fused = GVCO(on_cpu, lr=0.05, foreach=True, **hyper), GVCO(on_gpu, lr=0.05, **hyper)
     for t in range(40):
-        for one, other in zip(here, there, strict=True):
+        for one, other in zip(on_cpu, on_gpu, strict=True):
             one.grad = torch.randn(one.shape, generator=generator, dtype=dtype) * (100 if t == 15 else 1) + 0.3
             other.grad = one.grad.cuda()
         if t == 18:
-            here[1].grad[0, 0] = there[1].grad[0, 0] = math.nan
+            on_cpu[1].grad[0, 0] = on_gpu[1].grad[0, 0] = math.nan
         if t == 20:  # moved: the kernels find it where it is
-            there[0].data = there[0].data.clone()
+            on_gpu[0].data = on_gpu[0].data.clone()
         lists.step()
         fused.step()
     assert all(bucket.fused for _, buckets in fused._buckets.values() for bucket in buckets)
     exact = dtype == torch.float64
-    for one, other in zip(here, there, strict=True):
+    for one, other in zip(on_cpu, on_gpu, strict=True):
         torch.testing.assert_close(other.cpu(), one, rtol=1e-10 if exact else 1e-3, atol=1e-10 if exact else 1e-4)
         for name in ROWS:
             a, b = fused.state[other][name].cpu(), lists.state[one][name]

@@ -85,18 +85,18 @@ def test_the_losses_of_several_batches_are_averaged():
 def test_both_evaluations_draw_the_same_numbers_and_the_next_batch_others():
     x = point()
     optimizer = SPSA([x], lr=0.1, n_directions=2)
-    drawn: list[float] = []
+    numbers: list[float] = []
 
     def loss() -> torch.Tensor:
         assert not torch.is_grad_enabled()
-        drawn.append(torch.rand(()).item())
+        numbers.append(torch.rand(()).item())
         return quadratic(x)
 
     before = torch.get_rng_state()
     optimizer.add_loss(loss)
     optimizer.step()
-    assert len(set(drawn)) == 1
-    assert len(drawn) == 4
+    assert len(set(numbers)) == 1
+    assert len(numbers) == 4
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -134,9 +134,9 @@ def test_the_plot_has_a_panel_each_and_a_line_a_depth(tmp_path):
     for panel in figure.axes:
         assert panel.get_yscale() == "log"
         assert len(panel.lines) == 2 * 2 + 2  # mean and middle of each depth, the guide, and a word on the dotted ones
-    drawn = figure.axes[0].lines[0]
-    assert list(drawn.get_xdata()) == [2, 3]
-    assert list(drawn.get_ydata()) == [row.mean for row in rows if row.n_layers == 1][:2]
+    line = figure.axes[0].lines[0]
+    assert list(line.get_xdata()) == [2, 3]
+    assert list(line.get_ydata()) == [row.mean for row in rows if row.n_layers == 1][:2]
     figure.savefig(tmp_path / "plot.png")
 
 
@@ -170,8 +170,8 @@ def test_a_haar_random_sample_has_the_floor():
         amplitudes = torch.randn(2, 20 * 2000, 2**n_wires, dtype=torch.complex128, generator=generator)
         first, second = amplitudes / amplitudes.norm(dim=2, keepdim=True)
         fidelities = (first.conj() * second).sum(1).abs().square().reshape(20, 2000)
-        found = [diagnostics._divergence(np.histogram(f, 75, (0, 1))[0], n_wires) for f in fidelities.numpy()]
-        assert expressibility_floor(n_wires) == pytest.approx(np.mean(found), rel=0.15)
+        divergences = [diagnostics._divergence(np.histogram(f, 75, (0, 1))[0], n_wires) for f in fidelities.numpy()]
+        assert expressibility_floor(n_wires) == pytest.approx(np.mean(divergences), rel=0.15)
 
 
 def test_closing_cnots_change_no_fidelity():
@@ -201,14 +201,14 @@ def test_products_have_none_and_ghz_states_all_of_it():
     ghz[0] = ghz[-1] = 0.5**0.5
     one_bell_pair = torch.zeros(8)
     one_bell_pair[0] = one_bell_pair[6] = 0.5**0.5  # wires 0 and 1; wire 2 stays |0⟩
-    found = meyer_wallach(torch.stack([product, ghz, one_bell_pair]).to(torch.complex128))
-    torch.testing.assert_close(found, torch.tensor([0, 1, 2 / 3], dtype=torch.float64), atol=1e-6, rtol=0)
+    entanglement = meyer_wallach(torch.stack([product, ghz, one_bell_pair]).to(torch.complex128))
+    torch.testing.assert_close(entanglement, torch.tensor([0, 1, 2 / 3], dtype=torch.float64), atol=1e-6, rtol=0)
 
 
 def test_haar_random_states_have_the_known_mean():
     amplitudes = torch.randn(20_000, 8, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
-    found = meyer_wallach(amplitudes / amplitudes.norm(dim=1, keepdim=True)).mean()
-    assert found == pytest.approx(6 / 9, rel=0.01)
+    entanglement = meyer_wallach(amplitudes / amplitudes.norm(dim=1, keepdim=True)).mean()
+    assert entanglement == pytest.approx(6 / 9, rel=0.01)
 
 
 def test_entangling_capability_of_known_circuits():

@@ -79,7 +79,7 @@ def test_a_wire_that_is_not_read_ends_behind_its_last_gate():
 
 
 @pytest.mark.parametrize(
-    ("encoder", "drawn"),
+    ("encoder", "text"),
     [
         ("angle_y", "0: ─Ry(x0)─Rx(θ[0,0,0])─╭●─┤⟨Z⟩\n1: ─Ry(x1)─Rx(θ[0,1,0])─╰X─┤⟨Z⟩"),
         ("angle_x", "0: ─Rx(x0)─Rx(θ[0,0,0])─╭●─┤⟨Z⟩\n1: ─Rx(x1)─Rx(θ[0,1,0])─╰X─┤⟨Z⟩"),
@@ -87,8 +87,8 @@ def test_a_wire_that_is_not_read_ends_behind_its_last_gate():
         ("amplitude", "0: ─╭|x⟩─Rx(θ[0,0,0])─╭●─┤⟨Z⟩\n1: ─╰|x⟩─Rx(θ[0,1,0])─╰X─┤⟨Z⟩"),
     ],
 )
-def test_encoders(encoder, drawn):
-    assert draw_text(make_circuit(2, 1, "basic_entangler", encoder)) == drawn
+def test_encoders(encoder, text):
+    assert draw_text(make_circuit(2, 1, "basic_entangler", encoder)) == text
 
 
 def test_reuploading_draws_the_inputs_again():
@@ -138,9 +138,9 @@ def test_every_circuit_is_drawn_whole_and_within_the_width(ansatz, n_wires):
     assert text.count("(θ") == sum(bool(gate.weights) for gate in gates)
     assert text.count("(x") == sum(bool(gate.inputs) for gate in gates)
     for wire in range(n_wires):  # in the right order on every wire
-        drawn = "".join(line for line in lines if line.strip().startswith(f"{wire}: "))
+        row = "".join(line for line in lines if line.strip().startswith(f"{wire}: "))
         boxes = [gate for gate in gates if gate.wires[-1] == wire and (gate.weights or gate.inputs)]
-        assert re.findall(r"\w\w\(([xθ])", drawn) == ["x" if gate.inputs else "θ" for gate in boxes]
+        assert re.findall(r"\w\w\(([xθ])", row) == ["x" if gate.inputs else "θ" for gate in boxes]
 
 
 def test_weights_of_another_size_are_refused():

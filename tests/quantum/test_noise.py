@@ -365,11 +365,11 @@ def test_trajectories_average_to_density_in_values_and_gradients(encoder):
         return torch.cat([t.detach().flatten() for t in (values, *gradients)])
 
     n = 300
-    drawn = torch.stack([results(trajectory(circuit, PAULI, uniform), Noise()) for _ in range(n)])
-    error, exact = drawn.std(0) / math.sqrt(n), results(circuit, PAULI)
-    distance = (drawn.mean(0) - exact).abs()
+    outputs = torch.stack([results(trajectory(circuit, PAULI, uniform), Noise()) for _ in range(n)])
+    error, exact = outputs.std(0) / math.sqrt(n), results(circuit, PAULI)
+    distance = (outputs.mean(0) - exact).abs()
     assert (distance <= 5 * error + 1e-12).all()
-    noiseless = (drawn.mean(0) - results(circuit, Noise())).abs()
+    noiseless = (outputs.mean(0) - results(circuit, Noise())).abs()
     assert (noiseless > 10 * error).sum() > 5  # the bound could fail
     assert trajectory(circuit, PAULI, random.Random(3).random) == trajectory(circuit, PAULI, random.Random(3).random)
 

@@ -40,29 +40,29 @@ def gradients(run, angles, weights):
 def test_the_error_of_z_is_the_binomials(n_shots):
     torch.manual_seed(0)
     z = torch.tensor([-0.9, -0.3, 0.0, 0.5, 0.95], dtype=torch.float64)
-    drawn = sample(z[None, :, None].expand(1, 5, N), make_circuit(5, 1), n_shots)[0]
+    samples = sample(z[None, :, None].expand(1, 5, N), make_circuit(5, 1), n_shots)[0]
     sigma = ((1 - z.square()) / n_shots).sqrt()
-    assert ((drawn.mean(1) - z).abs() <= 5 * sigma / math.sqrt(N)).all()
-    torch.testing.assert_close(drawn.std(1) / sigma, torch.ones_like(z), atol=0.03, rtol=0)
-    counts = (drawn + 1) * n_shots / 2
+    assert ((samples.mean(1) - z).abs() <= 5 * sigma / math.sqrt(N)).all()
+    torch.testing.assert_close(samples.std(1) / sigma, torch.ones_like(z), atol=0.03, rtol=0)
+    counts = (samples + 1) * n_shots / 2
     torch.testing.assert_close(counts, counts.round(), atol=1e-9, rtol=0)
     # wires are sampled independently of each other
-    off_diagonal = torch.corrcoef(drawn) - torch.eye(5)
+    off_diagonal = torch.corrcoef(samples) - torch.eye(5)
     assert off_diagonal.abs().max() <= 5 / math.sqrt(N)
 
 
 def test_probabilities_are_counts_of_one_multinomial_draw():
     torch.manual_seed(0)
     p, n_shots = torch.tensor([0.4, 0.05, 0.0, 0.1, 0.2, 0.05, 0.15, 0.05], dtype=torch.float64), 100
-    drawn = sample(p[None, :, None].expand(1, 8, N), make_circuit(3, 1, readout="probabilities"), n_shots)[0]
-    torch.testing.assert_close(drawn.sum(0), torch.ones(N).double(), atol=1e-12, rtol=0)
-    torch.testing.assert_close(drawn * n_shots, (drawn * n_shots).round(), atol=1e-9, rtol=0)
-    assert (drawn[2] == 0).all()
+    samples = sample(p[None, :, None].expand(1, 8, N), make_circuit(3, 1, readout="probabilities"), n_shots)[0]
+    torch.testing.assert_close(samples.sum(0), torch.ones(N).double(), atol=1e-12, rtol=0)
+    torch.testing.assert_close(samples * n_shots, (samples * n_shots).round(), atol=1e-9, rtol=0)
+    assert (samples[2] == 0).all()
     covariance = (p.diag() - p[:, None] * p) / n_shots
-    assert ((drawn.mean(1) - p).abs() <= 5 * (covariance.diag() / N).sqrt()).all()
+    assert ((samples.mean(1) - p).abs() <= 5 * (covariance.diag() / N).sqrt()).all()
     # the standard error of a covariance is about √((σ²ᵢσ²ⱼ + cov²)/N)
     spread = ((covariance.diag()[:, None] * covariance.diag() + covariance.square()) / N).sqrt()
-    assert ((drawn.cov() - covariance).abs() <= 6 * spread + 1e-15).all()
+    assert ((samples.cov() - covariance).abs() <= 6 * spread + 1e-15).all()
     assert covariance[0, 4].abs() > 20 * spread[0, 4]  # the bound could fail
 
 
@@ -109,8 +109,8 @@ def test_the_shift_rules_are_exact(ansatz, encoder, monkeypatch):
     )
     case = random_case(circuit, n_circuits=2)
     expected = gradients(lambda *case: exact(*case, circuit), *case)
-    found = gradients(lambda *case: parameter_shift(exact, *case, circuit, 1), *case)
-    for ours, theirs in zip(found, expected, strict=True):
+    estimated = gradients(lambda *case: parameter_shift(exact, *case, circuit, 1), *case)
+    for ours, theirs in zip(estimated, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
         assert theirs.abs().max() > 0.05
 
@@ -125,8 +125,8 @@ def test_the_shift_rules_are_exact_under_noise(readout, monkeypatch):
         return exact(angles, weights, circuit, Noise(0.05, 0.02, 0.03, 0.1, 0.04))
 
     expected = gradients(lambda *case: noisy(*case, circuit), *case)
-    found = gradients(lambda *case: parameter_shift(noisy, *case, circuit, 1), *case)
-    for ours, theirs in zip(found, expected, strict=True):
+    estimated = gradients(lambda *case: parameter_shift(noisy, *case, circuit, 1), *case)
+    for ours, theirs in zip(estimated, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
 
 
@@ -143,8 +143,8 @@ def test_controlled_rotations_need_four_terms_and_nothing_else_does(monkeypatch)
     case = random_case(circuit)
     expected = gradients(lambda *case: exact(*case, circuit), *case)[1]
     monkeypatch.setattr(shots, "NEED_FOUR", set())
-    found = gradients(lambda *case: parameter_shift(exact, *case, circuit, 1), *case)[1]
-    assert ((found - expected).abs()[0] > 1e-3).tolist() == [False] * 3 + [True] * 3 + [False] * 2
+    estimated = gradients(lambda *case: parameter_shift(exact, *case, circuit, 1), *case)[1]
+    assert ((estimated - expected).abs()[0] > 1e-3).tolist() == [False] * 3 + [True] * 3 + [False] * 2
 
 
 @pytest.mark.parametrize(
@@ -164,8 +164,8 @@ def test_sampled_gradients_are_unbiased_and_their_error_falls_with_shots(ansatz,
 
     spreads = []
     for n_shots in (50, 800):
-        found = gradients(lambda *case, n=n_shots: parameter_shift(run, *case, circuit, n), *many)
-        flat = torch.cat([t.flatten(1) for t in found], 1)
+        estimated = gradients(lambda *case, n=n_shots: parameter_shift(run, *case, circuit, n), *many)
+        flat = torch.cat([t.flatten(1) for t in estimated], 1)
         target = torch.cat([t.flatten() for t in expected])
         spreads.append(flat.std(0))
         assert ((flat.mean(0) - target).abs() <= 5 * flat.std(0) / math.sqrt(copies) + 1e-12).all()
@@ -176,8 +176,8 @@ def test_sampled_gradients_are_unbiased_and_their_error_falls_with_shots(ansatz,
     )
     assert spreads[0].max() > 0.02
     # and with shots without end it is the gradient
-    found = gradients(lambda *case: parameter_shift(exact, *case, circuit, 10**13), angles, weights)
-    for ours, theirs in zip(found, expected, strict=True):
+    estimated = gradients(lambda *case: parameter_shift(exact, *case, circuit, 10**13), angles, weights)
+    for ours, theirs in zip(estimated, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 

@@ -39,8 +39,8 @@ def weights_gradient(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def each_sample(net: nn.Module) -> tuple[Tensor, Tensor]:
-    found = vmap(grad(lambda w, x: loss(net, w, x)), in_dims=(None, 0))(net.weights.detach(), X)
-    return found, torch.stack([weights_gradient(net, x) for x in X])
+    transformed = vmap(grad(lambda w, x: loss(net, w, x)), in_dims=(None, 0))(net.weights.detach(), X)
+    return transformed, torch.stack([weights_gradient(net, x) for x in X])
 
 
 def forward_mode(net: nn.Module) -> tuple[Tensor, Tensor]:
@@ -91,8 +91,8 @@ def test_the_same_figures_or_one_line(name, engine):
         with pytest.raises(RuntimeError, match=rf"^engine='{engine}' does not go with \S+.*: use engine='folded'$"):
             TRANSFORMS[name](net)
     else:
-        found, expected = TRANSFORMS[name](net)
-        torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
+        transformed, expected = TRANSFORMS[name](net)
+        torch.testing.assert_close(transformed, expected, atol=2e-3, rtol=0)
 
 
 def test_where_folded_cannot_run_another_is_named():

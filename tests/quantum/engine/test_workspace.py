@@ -47,8 +47,8 @@ def test_a_backward_pass_in_another_thread_is_its_own(engine: str) -> None:
     torch.manual_seed(0)
     layer, angles = QuantumLayer(4, 2, engine=engine), torch.randn(50, 4, requires_grad=True)
     expected = torch.autograd.grad((layer(angles) ** 2).sum(), angles)[0]
-    loss, found = (layer(angles) ** 2).sum(), []
-    thread = threading.Thread(target=lambda: found.append(torch.autograd.grad(loss, angles)[0]))
+    loss, gradients = (layer(angles) ** 2).sum(), []
+    thread = threading.Thread(target=lambda: gradients.append(torch.autograd.grad(loss, angles)[0]))
     thread.start()
     thread.join()
-    torch.testing.assert_close(found[0], expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(gradients[0], expected, rtol=0, atol=1e-6)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from hqcnn_lab.optim.schedule import WarmupCosine
     from hqcnn_lab.optim.spsa import SPSA
 
-# No module may have the name of what it is asked for here: importing the module would hide it.
+# No module may have the same name as what is imported from it: the module would hide that.
 _HOME = {
     "GVCO": "gvco",
     "GVCOLiteral": "gvco_literal",

@@ -31,7 +31,7 @@ class CircuitOptimizer(torch.optim.Optimizer):
         betas: tuple[float, float],
         **rule: Any,
     ) -> None:
-        # AdamW checks its arguments, and has more of them than matter here.
+        # AdamW checks its arguments, and gives the others their defaults.
         adamw_defaults = torch.optim.AdamW([torch.empty(0)], lr=lr, weight_decay=weight_decay, betas=betas).defaults
         super().__init__(params, {"group": "quantum", **adamw_defaults, **rule})
 
@@ -66,7 +66,7 @@ class CircuitOptimizer(torch.optim.Optimizer):
         return loss
 
     def _step_by_adamw(self, group: dict[str, Any]) -> None:
-        # The function, not an optimizer inside this one: what copies, saves or compiles would not see that one's state.
+        # The function, not an optimizer inside this one, whose state would be left out of copies and checkpoints.
         params = [p for p in group["params"] if p.grad is not None]
         if any(p.grad.is_sparse for p in params):
             name = type(self).__name__
@@ -93,5 +93,5 @@ class CircuitOptimizer(torch.optim.Optimizer):
         )
 
     def _directions(self) -> dict[Tensor, Tensor]:
-        """What each parameter of the quantum groups is to be moved against."""
+        """The direction of each parameter of the quantum groups; the step goes the opposite way."""
         raise NotImplementedError

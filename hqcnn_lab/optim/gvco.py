@@ -51,14 +51,14 @@ class GVCO(torch.optim.Optimizer):
     (g − m)² with m not bias-corrected, and that it adds ε to that at every step and once more to its root. q = 0,
     p = 1, γ_min = 0, η = 0, τ = None is a relative of M-SVAG (Balles & Hennig 2018, which steps by m̂² / (m̂² + c ŝ) · m̂
     for each element) with one factor for the whole tensor, a signal estimated without bias, and c of an infinitely long
-    average. The slow factor is kin to Pflug's test (1990): in a stationary state gradients oppose the steps before.
+    average. The slow factor is related to Pflug's test (1990): in a stationary state gradients oppose the steps before.
 
     A tensor whose gradient is not finite (or whose squared norm overflows) is left out of that step entirely: neither
     the parameter nor its state changes, weight decay included; of a group that measures as a whole, the other tensors
     go on. On a GPU this costs no host synchronization (but with foreach=False); a step can be captured in a CUDA graph
     after a first one, with lr a 0-dim tensor on the device where it is to change between replays, and again after the
     state was loaded or other parameters have had gradients, since that moves the state. Under `torch.compile` a step
-    runs as it is: what a compiler could join is joined already.
+    runs as it is: there is nothing left that a compiler could join.
 
     To log: `state[p]["lr_scale"]` (γ), `["slow_scale"]` (a), `["momentum"]` (β'), `["noise"]` (N) and `["signal"]` (S,
     so negative where iterates oscillate) are 0-dim tensors on the parameter's device (of its shape, by element).

@@ -19,7 +19,7 @@ class Bucket:
     """Tensors that step together, and their state in lists and one table; `state[p]` holds the same memory."""
 
     def __init__(self, params: Tensors, state: Mapping[Tensor, dict[str, Tensor]], group: Hyper) -> None:
-        # The small ones come first, end to end; the others in a list or alone, whichever is faster or was asked for.
+        # The small ones come first, end to end; the others in a list or alone, as `foreach` says, or as is faster.
         fuse = _can_fuse(params, group)
         n_small = sum(fuse or _is_small(p, group) for p in params)
         self.params = params = params if fuse else sorted(params, key=lambda p: not _is_small(p, group))

@@ -1,6 +1,6 @@
 """GVCO's step on a GPU in four launches, however many tensors there are: the rule of `gvco_rule`, as Triton kernels.
 
-Written out in operations of torch it takes dozens of launches, and on a network of usual size those are all it costs.
+As operations of torch it takes dozens of launches, and on a network of usual size nothing else costs time.
 """
 
 # pyright: basic, reportMissingImports=false, reportIndexIssue=false
@@ -28,8 +28,8 @@ _HYPER += ("weight_decay",)
 class FusedStep:
     """What steps the tensors of a bucket whose `mean` and `variance` lie end to end; see `gvco_rule` for the rest.
 
-    Use it for contiguous tensors of one precision on one GPU that each measure for themselves. It asks the device for
-    nothing and can be captured in a CUDA graph, unless the parameters have been moved since the step before.
+    Use it for contiguous tensors of one precision on one GPU that each measure for themselves. It never waits for the
+    device and can be captured in a CUDA graph, unless the parameters have been moved since the step before.
     """
 
     def __init__(self, params: Tensors, mean: Tensor, variance: Tensor, table: Tensor) -> None:
@@ -80,7 +80,7 @@ def can_run(device: torch.device) -> bool:
         group = dict.fromkeys(_HYPER, 0.5) | {"lr": 0.0, "q": 1.0}
         step([other], group)
         torch.cuda.synchronize(device)
-    except Exception as error:  # of compilers, drivers, Triton itself: there is no end of kinds
+    except Exception as error:  # of compilers, drivers or Triton: of any kind
         why = str(error).strip().split("\n")[0][:120]
         warnings.warn(f"GVCO: Triton does not work here ({why}); steps take several times as long", stacklevel=2)
         return False

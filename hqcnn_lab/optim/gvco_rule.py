@@ -54,7 +54,7 @@ Begun = tuple[Tensor, Callable[[Controls], None]]
 
 
 def take_step(begun: list[Begun], table: Tensor, sizes: Tensor, hyper: Hyper) -> None:
-    """Finish steps that have begun, by controls that are found for all of their tensors together.
+    """Finish steps that have begun, with controls computed for all of their tensors together.
 
     Changes `table`, a column of `ROWS` for each tensor (or element) in their order, and what the steps were begun with.
     """
@@ -66,12 +66,12 @@ def take_step(begun: list[Begun], table: Tensor, sizes: Tensor, hyper: Hyper) ->
 
 
 def begin_list(params: Tensors, grads: Tensors, means: Tensors, variances: Tensors, hyper: Hyper) -> Begun:
-    """A step in which each operation is over all tensors at once; on a GPU it asks the device for nothing."""
+    """A step in which each operation is over all tensors at once; on a GPU it never waits for the device."""
     innovations = foreach_sub(grads, means)
 
     def finish(now: Controls) -> None:
         now, squares = Controls(*map(torch.as_tensor, now)), innovations
-        on_cpu = now.guard.device.type == "cpu"  # asking a GPU would stall it: there the repair always runs
+        on_cpu = now.guard.device.type == "cpu"  # to ask a GPU would make it wait, so there the repair always runs
         if not (on_cpu and bool(now.finite.all())):
             squares = [torch.where(ok, d, 0.0) for ok, d in zip(now.finite, squares, strict=True)]
         if not (on_cpu and bool((now.guard == 1).all())):
@@ -102,8 +102,7 @@ def begin_alone(
 ) -> Begun:
     """The same step, one tensor after the other: one of moderate size stays in the cache all the way.
 
-    `scratch` has a tensor like each parameter, all in the same memory: taken anew, it would cost more than what is
-    computed in it.
+    `scratch` has a tensor like each parameter, all in the same memory. New memory would cost more than the computing.
     """
     norm = cast("Callable[[Tensor], Tensor]", torch.linalg.vector_norm)
     norms: Tensors = []
@@ -207,10 +206,11 @@ def control(xp: Any, table: Array, norms: Array, sizes: Array, lr: float | Tenso
         grad_power, mean_power, power = powers
 
     tau = math.inf if hyper["tau"] is None else hyper["tau"]
-    # With N = 0 (no gradient so far, a dead unit) the guard would hold d at 0 for ever.
+    # With N = 0 (no gradient so far, a dead unit) the guard would keep d at 0 from then on.
     armed = (steps >= ARMED) & (noise > 0) & (tau < math.inf)
     guard = xp.where(armed, tau * xp.sqrt(noise / power), 1.0).clip(None, 1.0)
-    # ⟨m̂ + d, m̂⟩/n out of three norms, the fastest reduction: 2⟨d, m̂⟩ = |g|² − |m̂|² − |d|² before the guard.
+    # ⟨m̂ + d, m̂⟩/n from three norms, because norms are the fastest reduction:
+    # 2⟨d, m̂⟩ = |g|² − |m̂|² − |d|² before the guard.
     overlap = mean_power + guard * (grad_power - mean_power - power) / 2
 
     # Bias-corrected averages, x ← x + rate · (new − x).

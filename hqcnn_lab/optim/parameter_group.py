@@ -16,7 +16,7 @@ def parameter_groups(
     """Group the trainable parameters of a network for any torch optimizer.
 
     Circuit angles live on a circle: they may want a learning rate of their own, and decay towards 0 is no regularizer
-    there. Biases and norm parameters are not decayed either, by custom. Not needed where one learning rate without
+    there. Biases and norm parameters are not decayed either, as is usual. Not needed where one learning rate without
     weight decay suits all: pass `module.parameters()`.
 
     Each group has `"group"`, the kind the project logs by (`"quantum"` or `"classical"`), and a unique `"name"`:

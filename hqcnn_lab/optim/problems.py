@@ -1,4 +1,4 @@
-"""Small problems with noisy gradients, to try an optimizer on in seconds: many copies at once, the answer known."""
+"""Small problems with noisy gradients and a known answer, to try an optimizer in seconds, on many copies at once."""
 
 # pyright: reportUnknownMemberType=false
 # (torch.linalg and torch.random are not annotated)
@@ -46,7 +46,7 @@ class NoisyQuadratic:
 class Rosenbrock:
     """Σ (1 − x)² + 10 (y − x²)² over `n`/2 pairs from (−1.2, 1), white noise on each gradient element.
 
-    Use it for a curved valley: fast steps leave it, slow ones do not get along. The error is the loss, 0 at best.
+    Use it for a curved valley: large steps leave it, small ones take too long. The error is the loss, 0 at best.
     """
 
     def __init__(self, noise: float = 0.5, n: int = 10) -> None:
@@ -69,8 +69,8 @@ class Rosenbrock:
 class LogisticRegression:
     """Logistic regression of 2,000 points of 20 features, scaled over a decade, of which 15 % have the wrong label.
 
-    Use it for the noise of small batches on a convex loss. The error is the loss above the least that is possible,
-    which Newton's method has found.
+    Use it for the noise of small batches on a convex loss. The error is the loss above the smallest possible,
+    which Newton's method gives.
     """
 
     def __init__(self, batch: int = 8, flipped: float = 0.15) -> None:
@@ -109,8 +109,8 @@ class CircuitEnergy:
     """The energy −Σ ZᵢZⱼ − Σ Xᵢ of three spins on a ring, prepared by a circuit and measured in finite shots.
 
     Use it as a variational quantum eigensolver in small: gradients by parameter shift from `shots` measurements each of
-    the Z and the X setting, None: exact. Six layers of `real_amplitudes` reach the ground energy, −4, from every start
-    when exact, so that what is left is the noise's. The error is the exact energy above that.
+    the Z and the X setting, None: exact. With exact gradients, six layers of `real_amplitudes` reach the ground energy,
+    −4, from every start, so what remains of the error comes from noise. The error is the exact energy above that.
     """
 
     def __init__(self, shots: int | None = 16, n_layers: int = 6) -> None:

@@ -20,7 +20,7 @@ from hqcnn_lab.torch_private import has_forward_pre_hook
 if TYPE_CHECKING:
     from hqcnn_lab.quantum.module import CircuitModule
 
-# What each watched circuit was given last. Not in an optimizer or a circuit: no copy or file of them holds images.
+# The last input of each watched circuit. Not kept in an optimizer or a circuit, so no copy or file of those has images.
 _inputs: WeakKeyDictionary[nn.Module, Tensor] = WeakKeyDictionary()
 
 
@@ -45,7 +45,7 @@ class QNG(CircuitOptimizer):
         optimizer.watch(net)
 
     A copy made together with the network, `deepcopy((net, optimizer))` or by pickle, watches the copied circuits. After
-    anything else that makes new weights, `watch` the network again; `step` says so.
+    anything else that makes new weights, call `watch` again: `step` says if you must.
 
     Only the quantum layers' weights may be in `"quantum"` groups; a group that does not say is one. Groups
     `"classical"` are stepped by AdamW with the same names of arguments.

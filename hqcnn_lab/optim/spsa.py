@@ -28,10 +28,10 @@ class SPSA(CircuitOptimizer):
     Use it to see what training without circuit gradients costs. Not where a gradient can be had: for W weights the
     estimate has about W times the gradient's squared length, so lr must be that much smaller.
 
-    The losses are asked of functions given by `add_loss`, one for each batch since the last step, not of `step`'s
-    closure: by custom that also goes backward, which would cost three times as much and overwrite the gradients of the
-    others. A function computes the loss of its batch, no more: no logging, no running averages (`ImageClassifier` runs
-    batch normalization on copies of its buffers)::
+    The losses come from functions given by `add_loss`, one for each batch since the last step. They do not come from
+    `step`'s closure, which usually goes backward too: that would cost three times as much and overwrite the gradients
+    of the other parameters. A function computes the loss of its batch and nothing else: no logging, no running averages
+    (`ImageClassifier` runs batch normalization on copies of its buffers)::
 
         optimizer.add_loss(lambda: criterion(net(batch), target))
         optimizer.step()
@@ -62,7 +62,7 @@ class SPSA(CircuitOptimizer):
     34(3); γ = 0.101 and α = 0.602 are its.
     """
 
-    _losses: tuple[Callable[[], Tensor], ...] = ()  # a copy begins without: the losses given so far are of this network
+    _losses: tuple[Callable[[], Tensor], ...] = ()  # a copy begins with none, because these losses are of this network
 
     def __init__(
         self,

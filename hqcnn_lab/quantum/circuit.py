@@ -62,7 +62,7 @@ class Circuit:
 
 
 def encoding(encoder: str, n_wires: int) -> tuple[Gate, ...]:
-    """Wire i turned by input i: Ry, Rx, or H and then Rz (Rz alone changes nothing that could be seen from |0⟩)."""
+    """Wire i turned by input i: Ry, Rx, or H and then Rz (on |0⟩, Rz alone changes nothing that a readout sees)."""
     wires = range(n_wires)
     if encoder == "angle_z":
         return tuple(Gate("h", (i,)) for i in wires) + tuple(Gate("rz", (i,), inputs=(i,)) for i in wires)
@@ -83,7 +83,7 @@ def make_circuit(
     readout: str = "z",
     seed: int = 0,
 ) -> Circuit:
-    """Put encoder, ansatz and readout together; `limits.check_circuit` says beforehand what cannot be.
+    """Put encoder, ansatz and readout together. Nothing is checked: `limits.check_circuit` does that.
 
     "reuploading" is Ry encoding repeated before every layer (Pérez-Salinas et al. 2020): each output is then a Fourier
     series of degree n_layers in every input (Schuld, Sweke, Meyer 2021). `seed` draws the "random" ansatz.
@@ -92,7 +92,7 @@ def make_circuit(
     layers = kind.layers(n_wires, n_layers, seed)
     gates = list(layers[0]) if layers else []
     for index, layer in enumerate(layers[1:], start=1):
-        if encoder == "reuploading" and index < n_layers:  # a closing rotation layer is no layer of its own
+        if encoder == "reuploading" and index < n_layers:  # closing rotations do not count as a layer
             gates += encoding("angle_y", n_wires)
         gates += layer
     measured = kind.measured(n_wires, n_layers)

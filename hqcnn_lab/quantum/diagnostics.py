@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 COSTS = ("local", "global")
 BASES = ("z", "x", "y")
-MAX_AMPLITUDES = 2**23  # held at once: 128 MiB; more circuits or larger ones are done in turns
+MAX_AMPLITUDES = 2**23  # held at once: 128 MiB; what is more is done in parts
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,9 @@ def _bit(wire: int, n_wires: int) -> Tensor:
 def two_design_variance(n_wires: int, cost: str = "local") -> float:
     """What `middle` tends to in a deep circuit that reads all its wires: about 1/2ⁿ⁺¹ (local), 2/4ⁿ (global).
 
-    The exact value where the circuit before and behind the weight's rotation each are a unitary 2-design (McClean et
-    al. 2018, where it is asymptotic): N²/(2(N² − 1)(N + 1)) with N = 2ⁿ, times Tr Ô²/N, Ô the traceless observable.
+    Exact if the circuit before the weight's rotation and the circuit behind it are both unitary 2-designs (McClean et
+    al. 2018, who give the asymptotic value): N²/(2(N² − 1)(N + 1)) with N = 2ⁿ, times Tr Ô²/N, where Ô is the
+    traceless observable.
     """
     n = 2**n_wires
     norm = 1.0 if cost == "local" else 4 * (1 - 1 / n) / n
@@ -193,10 +194,10 @@ def _divergence(counts: np.ndarray, n_wires: int) -> float:
 
 
 def _haar_log_masses(n_wires: int, n_bins: int) -> np.ndarray:
-    """log[(1 − a)^(N−1) − (1 − b)^(N−1)] of every bin [a, b): as logarithms, for at 8 wires the last is e^−1101."""
+    """log[(1 − a)^(N−1) − (1 − b)^(N−1)] of every bin [a, b). As logarithms, because the last at 8 wires is e^−1101."""
     power = 2**n_wires - 1
     left = np.arange(n_bins) / n_bins
-    ratio = 1 - 1 / (n_bins * (1 - left))  # (1 − b)/(1 − a), zero in the last bin but for rounding
+    ratio = 1 - 1 / (n_bins * (1 - left))  # (1 − b)/(1 − a), zero in the last bin, up to rounding
     return power * np.log1p(-left) + np.log1p(-(np.clip(ratio, 0, 1) ** power))
 
 
@@ -204,8 +205,8 @@ def entangling_capability(ansatz: str, n_wires: int, n_layers: int, n_samples: i
     """How much a circuit entangles on average: the mean Meyer–Wallach measure Q over random weights, from |0…0⟩.
 
     0 for products of one-wire states, 1 where every wire is maximally entangled with the rest, as in a GHZ state; Haar-
-    random states have (2ⁿ − 2)/(2ⁿ + 1). Sim et al. 2019, eq. 17-20. It does not say which wires are entangled, nor if
-    that helps: the `separable` twin of a model answers that.
+    random states have (2ⁿ − 2)/(2ⁿ + 1). Sim et al. 2019, eq. 17-20. It does not say which wires are entangled. Whether
+    entanglement helps is a question for the `separable` twin of a model.
     """
     circuit, weights = _random_weights(ansatz, n_wires, n_layers, n_samples, seed)
     parts = [meyer_wallach(_states_from_zero(weights[some], circuit)) for some in _turns(n_samples, 2**n_wires)]
@@ -222,7 +223,7 @@ def meyer_wallach(amplitudes: Tensor) -> Tensor:
         coherence = torch.einsum("cab,cab->c", zero.conj(), one)
         p_zero, p_one = torch.unflatten(probabilities, 1, (2**wire, 2, -1)).sum((1, 3)).unbind(1)
         purities.append(p_zero.square() + p_one.square() + 2 * coherence.abs().square())
-    return (2 * (1 - torch.stack(purities).mean(0))).clamp(0, 1)  # but for rounding it is
+    return (2 * (1 - torch.stack(purities).mean(0))).clamp(0, 1)  # only rounding leaves this range
 
 
 def _random_weights(ansatz: str, n_wires: int, n_layers: int, n: int, seed: int) -> tuple[Circuit, Tensor]:
@@ -257,7 +258,7 @@ def parameter_shift_gradients(layer: "CircuitModule", angles: Tensor) -> Tensor:
     apart, weight_of, _ = separate(layer.circuit)
     gates = (replace(gate, inputs=own.inputs) for gate, own in zip(apart.gates, layer.circuit.gates, strict=True))
     twin = copy.deepcopy(layer)
-    twin.circuit = replace(apart, gates=tuple(gates))  # inputs are not shifted here: data gates read what they did
+    twin.circuit = replace(apart, gates=tuple(gates))  # inputs are not shifted, so data gates keep theirs
     spread = layer.weights.detach().reshape(-1, math.prod(layer.circuit.weight_shape))
     gradient = torch.zeros_like(spread)
     spread = spread[:, list(weight_of)]

@@ -14,7 +14,7 @@ ENGINES = ("auto", "trig", "statevector", "folded", "torchquantum")
 SHOT_GRADIENTS = ("straight_through", "parameter_shift")
 
 # trig needs 3ⁿ coefficients an output, folded a matrix of 4ⁿ, the others states of 2ⁿ: a complex64 state of 24 wires is
-# 134 MB a sample. torchquantum keeps one for every gate.
+# 134 MB a sample. torchquantum keeps such a state for every gate.
 MAX_WIRES = {"auto": 24, "trig": 8, "statevector": 24, "folded": 10, "torchquantum": 16}
 MAX_COEFFICIENTS = 20_000  # with 15,309 (7 wires, 7 outputs) trig wins, with 46,656 and 52,488 it loses
 MAX_PROBABILITY_WIRES = 10  # 2ⁿ outputs
@@ -47,7 +47,7 @@ def choose_engine(engine: str, n_wires: int, encoder: str, n_outputs: int, batch
 
 
 def bytes_per_sample(n_wires: int, n_layers: int, engine: str = "auto", noise: "Noise | None" = None) -> float:
-    """About what a sample keeps for the backward pass, in complex64 states of 2ⁿ; trig keeps less, and is not asked.
+    """About how many bytes a sample keeps for the backward pass, counted in complex64 states of 2ⁿ. trig keeps less.
 
     Trajectories keep theirs side by side. Forward density evolution, which keeps more, is not estimated.
     """

@@ -23,7 +23,7 @@ def fubini_study(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
 
         F_ij = Re⟨∂ᵢψ|∂ⱼψ⟩ − Re(⟨∂ᵢψ|ψ⟩⟨ψ|∂ⱼψ⟩),     1 − |⟨ψ(θ)|ψ(θ + e)⟩|² = eᵀFe + O(e³)
 
-    Exact, by forward-mode differentiation, of pure states: noise and shots have no part in it. Costs W runs of the
+    Exact, by forward-mode differentiation, of pure states: noise and shots are left out. Costs W runs of the
     circuit, and memory for at least C·W·2ⁿ amplitudes: not for many wires and many circuits at once. An empty batch
     gives zeros.
 

@@ -20,7 +20,8 @@ from hqcnn_lab.quantum.noise import Noise, as_noise, trajectory
 
 INITIAL_STD = 0.3  # radians: near the identity, where deep circuits still have gradients
 
-# By engine, what of `transform` it goes with; trig with nothing. torchquantum keeps what it makes while it is followed.
+# What of `transform` each engine can take; trig takes nothing. torchquantum keeps tensors of its own, so it cannot be
+# exported or traced.
 _GOES_WITH = {
     "folded": ("torch.func", "forward-mode differentiation", "torch.export", "torch.jit.trace"),
     "torchquantum": ("torch.func", "forward-mode differentiation"),
@@ -100,10 +101,10 @@ class CircuitModule(nn.Module):
         raise NotImplementedError
 
     def expectations(self, angles: Tensor) -> Tensor:
-        """[C, inputs, B] → [C, outputs, B], float64 if angles or weights are, else float32, whatever autocast says."""
+        """[C, inputs, B] → [C, outputs, B]; float64 if angles or weights are, else float32, under autocast too."""
         if torch.compiler.is_compiling():
-            # A network around it compiles; the engines reuse memory, which a compiler cannot trace. Not as a decorator:
-            # that imports the compiler, for a second, for those who never compile.
+            # The network around this layer is compiled, but a compiler cannot trace memory that is used again. This is
+            # no decorator, because that would import the compiler, which takes a second, in every program.
             return cast("Callable[[Tensor], Tensor]", torch.compiler.disable(self._expectations))(angles)
         return self._expectations(angles)
 
@@ -187,7 +188,7 @@ class CircuitModule(nn.Module):
 
 
 def normalized(amplitudes: Tensor) -> Tensor:
-    """Unit vectors along dimension 1; a zero vector, which is no state, becomes |0…0⟩ and gets no gradient."""
+    """Unit vectors along dimension 1; a zero vector, which is not a state, becomes |0…0⟩ and gets no gradient."""
     norm = cast(Tensor, amplitudes.norm(dim=1, keepdim=True))
     zero = norm == 0
     ground = torch.zeros_like(amplitudes[:1, :, :1])

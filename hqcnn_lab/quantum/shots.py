@@ -2,7 +2,7 @@
 
 Every Z string is estimated from `shots` measurements of its own, so its error is that of a device, but errors of
 different wires are independent: right marginals, no joint correlations. Probabilities are counts of one joint
-measurement. Draws come from torch's default generator, afresh for every evaluation.
+measurement. Every evaluation draws again, from torch's default generator.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -111,7 +111,7 @@ class _ParameterShift(torch.autograd.Function):
 
 @lru_cache(maxsize=64)
 def separate(circuit: Circuit) -> tuple[Circuit, tuple[int, ...], tuple[int, ...]]:
-    """The circuit with every angle of every gate in a place of its own, and whose weight, whose input stands in each.
+    """The circuit with a place of its own for each angle of each gate; then the weight and the input of each place.
 
     The encoding keeps the first `n_inputs` rows; data gates read the rows after them.
     """
@@ -129,7 +129,7 @@ def separate(circuit: Circuit) -> tuple[Circuit, tuple[int, ...], tuple[int, ...
 
 
 def _draw(values: Tensor, circuit: Circuit, shots: int) -> Tensor:
-    """Counts are drawn in float64, which holds them exactly; rounding beyond what a probability can be is clamped."""
+    """Draw counts in float64, which holds them exactly. Probabilities that rounding moved out of [0, 1] are clamped."""
     exact = values.double()
     counts = torch.full_like(exact[:, :1], shots)
     if circuit.readout != "probabilities":

@@ -12,13 +12,13 @@ from hqcnn_lab.quantum.engine.gates import make_matrices
 from hqcnn_lab.quantum.engine.plan import Controlled, Local, Permutation, Plan, Step, groups, make_plan
 from hqcnn_lab.quantum.engine.transform import constant
 
-INNER_WIRES = 12  # signs of more wires than these are kept as a product: 2ⁿ of them for every output would fill memory
+INNER_WIRES = 12  # with more wires, signs are kept as a product of two: 2ⁿ for every output would fill memory
 
 
 def states(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
     """The states before the readout, [C, 2ⁿ, B] complex, for [C, inputs, B] angles (or amplitudes) and [C, W] weights.
 
-    Every gate is run, also those no readout can see. For looking at states; layers use the engines, which are faster.
+    Every gate is run, also those no readout can see. For looking at states. Layers use the engines, which are faster.
     """
     every = Circuit(
         circuit.n_wires, circuit.encoder, circuit.gates, "probabilities", tuple(range(circuit.n_wires)), (0,)
@@ -33,7 +33,7 @@ def states(angles: Tensor, weights: Tensor, circuit: Circuit) -> Tensor:
 
 
 def refuse_second_derivatives(engine: str) -> None:
-    """For the backward pass of engines that are differentiable once: torch's own check lets some cases pass."""
+    """For the backward pass of engines that are differentiable once, because torch's own check lets some cases pass."""
     if torch.is_grad_enabled():
         raise RuntimeError(
             f"engine={engine!r} has no second derivatives (create_graph=True): use engine='folded' where it can run "

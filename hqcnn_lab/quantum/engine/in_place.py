@@ -101,8 +101,10 @@ def add_gradients(
     d_matrices: list[Tensor],
     d_turns: Tensor | None,
 ) -> None:
-    """Add what a step's matrices and inputs get, by the state and its gradient after the step: taking the step's own
-    gates back from both changes none of these sums, but for the gate whose sum it is."""
+    """Add the gradients of a step's matrices and inputs, found from the state and its gradient after the step.
+
+    To take the step's gates back from both first would change the sum of a gate only by that gate itself.
+    """
     if isinstance(step, Local):
         for (start, stop), matrix, d_matrix in zip(groups(step), matrices, d_matrices, strict=False):
             d_matrix += torch.bmm(_group_outer(gradient, current, start, stop, matrix), matrix)

@@ -1,9 +1,10 @@
 """The state vector engine: every circuit, every readout, O(2ⁿ) memory a sample however deep the circuit.
 
-Gates are unitary, so the backward pass needs no states kept from the forward one: it runs the circuit in reverse on the
-final state (run forward again, if that is gone) and on its gradient side by side (the adjoint method; Jones and Gacon
-2020), and what a step's matrices get is one small product of the two. Those matrices, and the two halves of the encoded
-product state, are made outside, in plain autograd. Samples go through in chunks, in memory that is used again.
+Gates are unitary, so the backward pass needs no states from the forward one. It runs the circuit in reverse on the
+final state (which is computed again if it is gone) and, side by side, on its gradient (the adjoint method; Jones and
+Gacon 2020). The gradient of a step's matrices is one small product of the two. Those matrices, and the two halves of
+the encoded product state, are made outside, in plain autograd. Samples go through in chunks, in memory that is used
+again.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -69,21 +70,23 @@ class _Statevector(torch.autograd.Function):
         d_angles = None if angles is None else torch.zeros_like(angles)
         d_left, d_right = torch.empty_like(left), torch.empty_like(right)
         d_parts = [[torch.zeros_like(matrix) for matrix in matrices] for matrices in parts]
-        looking = [i for i, step in enumerate(plan.steps) if isinstance(step, DataTurns) or (for_weights and parts[i])]
+        differentiated = [
+            i for i, step in enumerate(plan.steps) if isinstance(step, DataTurns) or (for_weights and parts[i])
+        ]
         chunks = list(_chunks(left, right))
         still_there = len(chunks) == 1 and ctx.mark == last_use()
         for chunk in chunks:
-            # Running forward again costs less than touching memory for every final state, and the batch may be large.
+            # The batch may be large: to run forward again costs less than memory for every final state.
             current = ctx.last if still_there else _final(plan, angles, left, right, parts, chunk)
             gradient = _read_backward(plan, current, upstream[:, :, chunk])
             turns = _half_angles(angles, chunk)
             d_turns = None if d_angles is None else d_angles[:, :, chunk]
             for index in range(len(plan.steps) - 1, -1, -1):
                 step, matrices = plan.steps[index], parts[index]
-                if index in looking:
+                if index in differentiated:
                     add_gradients(step, current, gradient, matrices, d_parts[index] if for_weights else [], d_turns)
                 gradient = run_step(step, gradient, matrices, turns, "gradient", inverse=True)
-                if index > min(looking, default=index):  # an earlier step will look at the state
+                if index > min(differentiated, default=index):  # an earlier step needs the state
                     current = run_step(step, current, matrices, turns, "state", inverse=True)
             _product_backward(gradient, left, right, d_left, d_right, chunk)
         return None, d_angles, d_left, d_right, *[matrix for matrices in d_parts for matrix in matrices]

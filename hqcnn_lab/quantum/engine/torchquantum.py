@@ -56,7 +56,7 @@ def torchquantum() -> ModuleType:
         absent = {name for name in UNUSED if name not in sys.modules and find_spec(name) is None}
         try:
             return _import_with_placeholders(absent)
-        except Exception:  # whatever a real but unsuitable package raises on the way
+        except Exception:  # a real but unsuitable package may raise anything
             return _import_with_placeholders(UNUSED)
 
 
@@ -213,7 +213,7 @@ def _import_with_placeholders(packages: set[str]) -> ModuleType:
     _Missing.importing = True
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes and `import imp`: torchquantum's, not the user's to mend
+            warnings.simplefilter("ignore")  # invalid escapes and `import imp`: the user cannot mend torchquantum's
             return import_module("torchquantum")
     except BaseException:
         for name in below({"torchquantum"}):

@@ -93,7 +93,7 @@ class _Contract(torch.autograd.Function):
         d_coefficients = torch.zeros_like(coefficients, memory_format=torch.contiguous_format)
         last: _Folded | None = ctx.last if ctx.mark == last_use() else None
         for block in _blocks(angles, coefficients):
-            # Found again where it is gone: that costs less than touching memory to keep it.
+            # Computed again if it is gone, which costs less than memory to keep it.
             folded = _fold(angles[block], coefficients[block[0]]) if last is None else last
             _fold_backward(folded, upstream[block], d_angles[block], d_coefficients[block[0]])
         return d_angles, d_coefficients
@@ -133,7 +133,7 @@ def _sum_wire(level: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> Tensor:
 
 
 def _fold_backward(folded: _Folded, upstream: Tensor, d_angles: Tensor, d_coefficients: Tensor) -> None:
-    """Write d_angles [c, n, b], and add to d_coefficients [c, K, 3ⁿ], what upstream [c, K, b] says of them."""
+    """From upstream [c, K, b]: write the gradient of the angles [c, n, b], add that of the coefficients [c, K, 3ⁿ]."""
     cut, cos, sin = folded.cut, folded.cos, folded.sin
     gradient = upstream.unsqueeze(2)
     for wire in range(cut - 1, -1, -1):
@@ -154,7 +154,7 @@ def _fold_backward(folded: _Folded, upstream: Tensor, d_angles: Tensor, d_coeffi
 
 
 def _cut(n_wires: int, n_outputs: int) -> int:
-    """How many wires the first half takes: where there is least to write."""
+    """How many wires the first part has: the number for which least is written to memory."""
     return min(range(n_wires // 2 + 1), key=lambda cut: _rows(cut, n_wires, n_outputs))
 
 
@@ -182,7 +182,7 @@ def _blocks(angles: Tensor, coefficients: Tensor) -> list[tuple[slice, slice, sl
 def _features(cos: Tensor, sin: Tensor) -> Tensor:
     """[c, k, b] → every product of one of (1, cos, sin) a wire, [c, 3ᵏ, b], the last wire fastest.
 
-    From the last wire to the first, each new one slowest: what is there already is its third for 1, and stays in place.
+    From the last wire to the first, each new one slowest: the features so far are the third with 1, and stay in place.
     """
     n_circuits, n_wires, batch = cos.shape
     features = workspace("features", (n_circuits, 3**n_wires, batch), cos)
@@ -194,7 +194,7 @@ def _features(cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _features_backward(features: Tensor, cos: Tensor, sin: Tensor, gradient: Tensor, d_angles: Tensor) -> None:
-    """Write into d_angles [c, k, b] what the features' gradient [c, 3ᵏ, b] says of the angles; it is used up."""
+    """From the features' gradient [c, 3ᵏ, b], which is overwritten: write the gradient of the angles [c, k, b]."""
     n_wires = cos.shape[1]
     levels = zip(list(_thirds(features, n_wires))[::-1], list(_thirds(gradient, n_wires))[::-1], strict=True)
     for (wire, _, with_cos, with_sin), (_, d_one, d_cos, d_sin) in levels:

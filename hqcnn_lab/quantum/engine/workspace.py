@@ -12,9 +12,9 @@ _buffers = threading.local()
 
 
 def workspace(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """An uninitialized tensor of `like`'s type and place, the same memory whenever the same thread asks for `name`.
+    """An uninitialized tensor of `like`'s type and device, in the same memory each time the same thread uses `name`.
 
-    For intermediates that die before the function that asked returns; never for what autograd keeps. On a GPU, whose
+    For intermediates that nobody needs once the caller has returned; never for what autograd keeps. On a GPU, whose
     allocator already does this, and above `MAX_BYTES`, simply a new tensor.
     """
     _buffers.uses = getattr(_buffers, "uses", 0) + 1
@@ -31,5 +31,5 @@ def workspace(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def last_use() -> tuple[int, int]:
-    """A mark that is the same later if, and only if, no workspace was asked for since, and the thread is the same."""
+    """A mark that stays the same until this thread uses a workspace again; another thread's is another mark."""
     return threading.get_ident(), getattr(_buffers, "uses", 0)

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -36,20 +35,14 @@ print(json.dumps({
 """
 
 
-def new(*line: str, cwd: Path, text: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(warm.ROOT)} | variables
-    return subprocess.run(
-        [sys.executable, *line], cwd=cwd, env=environment, input=text, capture_output=True, text=True, check=False
-    )
-
-
 def test_it_has_what_a_new_process_has(tmp_path: Path) -> None:
     (tmp_path / "tell.py").write_text(TELL)
     for line in (["-c", TELL, "a", "b=[1]"], ["-m", "tell", "a"]):
         process = warm.Process(*line, cwd=tmp_path, new_session=True, OF_MINE="1")
         out, err = process.communicate("some text")
         assert (process.returncode, err) == (0, "")
-        ours, theirs = json.loads(out), json.loads(new(*line, cwd=tmp_path, text="some text", OF_MINE="1").stdout)
+        anew = warm.run_anew(*line, cwd=tmp_path, text="some text", OF_MINE="1")
+        ours, theirs = json.loads(out), json.loads(anew.stdout)
         assert (ours.pop("leads"), theirs.pop("leads")) == (True, False)
         assert ours["environment"].pop("OF_MINE") == theirs["environment"].pop("OF_MINE") == "1"
         for key in ("random", "seed"):
@@ -76,13 +69,13 @@ def test_no_two_share_their_random_numbers(tmp_path: Path) -> None:
     ],
 )
 def test_it_ends_as_a_new_process_does(code: str, tmp_path: Path) -> None:
-    ours, theirs = warm.run("-c", code, cwd=tmp_path), new("-c", code, cwd=tmp_path)
+    ours, theirs = warm.run("-c", code, cwd=tmp_path), warm.run_anew("-c", code, cwd=tmp_path)
     assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
 
 
 @pytest.mark.parametrize(("code", "exit_code"), [("raise KeyboardInterrupt", -signal.SIGINT), ("1 / 0", 1)])
 def test_an_exception_ends_it_as_a_new_process(code: str, exit_code: int, tmp_path: Path) -> None:
-    ours, theirs = warm.run("-c", code, cwd=tmp_path), new("-c", code, cwd=tmp_path)
+    ours, theirs = warm.run("-c", code, cwd=tmp_path), warm.run_anew("-c", code, cwd=tmp_path)
     assert ours.returncode == theirs.returncode == exit_code
     assert ours.stderr.splitlines()[-1] == theirs.stderr.splitlines()[-1]
 
@@ -117,7 +110,7 @@ def test_what_waits_for_work_ends_with_its_process() -> None:
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 def test_every_entry_point_starts_in_a_new_process(entry_point: str, tmp_path: Path) -> None:
     line = ("-m", f"hqcnn_lab.{entry_point}", "--help")
-    theirs, ours = new(*line, cwd=tmp_path), warm.run(*line, cwd=tmp_path)
+    theirs, ours = warm.run_anew(*line, cwd=tmp_path), warm.run(*line, cwd=tmp_path)
     assert (theirs.returncode, theirs.stderr) == (0, "")
     assert f"python -m hqcnn_lab.{entry_point}" in theirs.stdout
     assert ours.stdout == theirs.stdout

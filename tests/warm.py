@@ -20,9 +20,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ("-m", "hqcnn_lab.train")
+Ended = subprocess.CompletedProcess[str]
 
 
-def run(*line: str, cwd: Path | str | None = None, **variables: str | None) -> subprocess.CompletedProcess[str]:
+def run(*line: str, cwd: Path | str | None = None, **variables: str | None) -> Ended:
     """Run a command line of Python's to its end: `-m module …` or `-c code …`, with more environment variables.
 
     One that is None is taken away.
@@ -30,6 +31,20 @@ def run(*line: str, cwd: Path | str | None = None, **variables: str | None) -> s
     process = Process(*line, cwd=cwd, **variables)
     out, err = process.communicate()
     return subprocess.CompletedProcess([sys.executable, *line], process.returncode, out, err)
+
+
+def run_anew(*line: str, cwd: Path | str | None = None, text: str = "", **variables: str | None) -> Ended:
+    """As `run`, in a process that imports everything itself, as a user's does; it may read `text`."""
+    environment = _environment(variables)
+    return subprocess.run(
+        [sys.executable, *line], cwd=cwd, env=environment, input=text, capture_output=True, text=True, check=False
+    )
+
+
+def _environment(variables: dict[str, str | None]) -> dict[str, str]:
+    # As many threads as in this process: with more, sums are of another order.
+    merged = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 class Process:
@@ -41,9 +56,7 @@ class Process:
     def __init__(
         self, *line: str, cwd: Path | str | None = None, new_session: bool = False, **variables: str | None
     ) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
-        environment = {name: value for name, value in environment.items() if value is not None}
-        wanted = {"line": line, "cwd": str(Path(cwd or "").absolute()), "environment": environment}
+        wanted = {"line": line, "cwd": str(Path(cwd or "").absolute()), "environment": _environment(variables)}
         message = json.dumps(wanted | {"new_session": new_session}).encode()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (it is read at the end)
         self._answer, its_answer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
+    from matplotlib.figure import Figure
+    from wandb import Image
     from wandb_workspaces.workspaces import Workspace
 
 
@@ -45,6 +47,14 @@ def leave_out_launch() -> None:
                 apply(self)
 
         Run._detect_and_apply_job_inputs = apply_if_imported
+
+
+def image_of(figure: "Figure") -> "Image":
+    """A matplotlib figure as W&B logs it: `wandb.Image` asks for `matplotlib.pyplot` and does not import it."""
+    import matplotlib.pyplot  # noqa: F401
+    import wandb
+
+    return wandb.Image(figure)
 
 
 def workspace_as_json(workspace: "Workspace") -> dict[str, Any]:

@@ -66,6 +66,17 @@ def test_a_run_imports_launch_only_where_its_inputs_may_be_declared(tmp_path: Pa
     assert run.stdout.split() == ["False", "1"], f"{broken}\n{run.stderr}"
 
 
+def test_a_figure_becomes_an_image_where_nobody_has_imported_pyplot(tmp_path: Path) -> None:
+    # Regression: the test of a run was not mirrored once torchmetrics no longer imported it by the way.
+    code = (
+        "from matplotlib.figure import Figure\n"
+        "from hqcnn_lab.wandb_private import image_of\n"
+        "print(type(image_of(Figure())).__name__)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "Image", f"{BROKEN('wandb.Image of a figure')}\n{run.stderr}"
+
+
 @pytest.mark.skipif(not is_available(), reason="needs wandb-workspaces, of the extra dashboard")
 def test_a_workspace_is_told_as_json() -> None:
     content = wandb_private.workspace_as_json(make_workspace("me", "p", "name"))

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hqcnn_lab.build import build
 from hqcnn_lab.config.choice_name import choice_name
 from hqcnn_lab.error import first_line
-from hqcnn_lab.wandb_private import leave_out_anonymous, leave_out_launch
+from hqcnn_lab.wandb_private import image_of, leave_out_anonymous, leave_out_launch
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger, WandbLogger
@@ -135,7 +135,7 @@ def _media(
     return {
         **{f"figures/{name}": wandb.Image(str(path)) for name, path in figures.items()},
         **({"test/misclassified": pictures} if pictures else {}),
-        "test/confusion_matrix": wandb.Image(confusion_figure(model.confusion_matrix.numpy(), classes)),
+        "test/confusion_matrix": image_of(confusion_figure(model.confusion_matrix.numpy(), classes)),
     }
 
 

@@ -30,12 +30,12 @@ class BestCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         before = Path(state_dict["best_model_path"])
         if state_dict["dirpath"] != self.dirpath and before.is_file():
-            here = Path(str(self.dirpath)) / before.name
+            own_path = Path(str(self.dirpath)) / before.name
             if not is_follower():
-                here.parent.mkdir(parents=True, exist_ok=True)
-                with whole_file(here) as scratch:
+                own_path.parent.mkdir(parents=True, exist_ok=True)
+                with whole_file(own_path) as scratch:
                     shutil.copyfile(before, scratch)
-            best = {str(here): state_dict["best_model_score"]}
-            paths = {"dirpath": self.dirpath, "best_model_path": str(here), "kth_best_model_path": str(here)}
+            best = {str(own_path): state_dict["best_model_score"]}
+            paths = {"dirpath": self.dirpath, "best_model_path": str(own_path), "kth_best_model_path": str(own_path)}
             state_dict = state_dict | paths | {"best_k_models": best, "last_model_path": ""}
         super().load_state_dict(state_dict)

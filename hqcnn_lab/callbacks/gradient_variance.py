@@ -29,7 +29,8 @@ class GradientVariance(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step, often = trainer.global_step, trainer.log_every_n_steps  # 0: never
+        step = trainer.global_step
+        often: int = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]  a connector sets it; 0: never
         if step == self._last_step or not often or step % often:  # still accumulating, or not to be logged
             return
         self._last_step = step

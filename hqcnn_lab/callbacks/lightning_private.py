@@ -13,16 +13,14 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.callbacks import RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loops.progress import _ProcessedTracker
 
 
 def is_amid_an_epoch(trainer: pl.Trainer) -> bool:
     """Whether a batch has just ended with an optimizer step, and neither validation nor the epoch's end is next."""
-    loop = trainer.fit_loop.epoch_loop
-    return not (
-        loop._should_accumulate()
-        or loop._num_ready_batches_reached()
-        or loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
-    )
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    assert fetcher is not None  # a fit has one
+    return not (loop._should_accumulate() or loop._num_ready_batches_reached() or loop._should_check_val_fx(fetcher))
 
 
 def end_as_by_sigterm(trainer: pl.Trainer) -> None:
@@ -35,8 +33,28 @@ def take_back_an_epoch(trainer: pl.Trainer) -> None:
     epoch once more, without training, and counts it and its last step again."""
     loop = trainer.fit_loop
     loop.epoch_loop._batches_that_stepped -= 1
-    for counts in (loop.epoch_progress.current, loop.epoch_progress.total):
+    for counts in (_epochs(trainer), _epochs(trainer, total=True)):
         counts.ready, counts.started, counts.processed = counts.ready - 1, counts.started - 1, counts.processed - 1
+
+
+def is_within_an_epoch(trainer: pl.Trainer) -> bool:
+    """Whether an epoch has begun whose batches are not all done."""
+    epochs = _epochs(trainer)
+    return epochs.processed < epochs.ready
+
+
+def count_last_epoch(trainer: pl.Trainer) -> None:
+    """Count the epochs whose batches are done as complete."""
+    epochs = _epochs(trainer)
+    epochs.completed = epochs.processed
+
+
+def _epochs(trainer: pl.Trainer, total: bool = False) -> _ProcessedTracker:
+    """The counts of epochs, of this fit or of all."""
+    progress = trainer.fit_loop.epoch_progress
+    counts = progress.total if total else progress.current
+    assert isinstance(counts, _ProcessedTracker)
+    return counts
 
 
 class EpochBar(RichProgressBar):
@@ -77,7 +95,7 @@ class ColumnFile(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        if self._experiment is None:
+        if not isinstance(self._experiment, _Writer):
             self._experiment = _Writer(self.log_dir)
             self._experiment.add_columns = self.add_columns
         return self._experiment

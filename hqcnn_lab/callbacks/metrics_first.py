@@ -43,4 +43,6 @@ class MetricsFirst(pl.Callback):
 
 
 def _files(trainer: pl.Trainer) -> WholeFileIO:
-    return trainer.strategy.checkpoint_io
+    files = trainer.strategy.checkpoint_io
+    assert isinstance(files, WholeFileIO)
+    return files

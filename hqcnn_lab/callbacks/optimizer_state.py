@@ -31,7 +31,8 @@ class OptimizerState(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not trainer.log_every_n_steps or trainer.global_step % trainer.log_every_n_steps:
+        often: int = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]  a connector sets it; 0: never
+        if not often or trainer.global_step % often:
             return
         states: dict[str, list[dict[str, Any]]] = {}
         momenta: dict[str, float] = {}

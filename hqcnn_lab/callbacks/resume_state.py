@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 import torch
 from torchmetrics import Metric
 
-from hqcnn_lab.callbacks.lightning_private import take_back_an_epoch
+from hqcnn_lab.callbacks.lightning_private import count_last_epoch, is_within_an_epoch, take_back_an_epoch
 from hqcnn_lab.distributed import gather
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.torchmetrics_private import set_update_count
@@ -31,16 +31,15 @@ class ResumeState(pl.Callback):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        epochs = trainer.fit_loop.epoch_progress.current
         figures = {name: value.cpu() for name, value in trainer.callback_metrics.items()}
         state = {"figures": figures, "over": trainer.should_stop, "within": None}
-        if epochs.processed < epochs.ready:
+        if is_within_an_epoch(trainer):
             cuda = torch.cuda.get_rng_state(pl_module.device).cpu() if pl_module.device.type == "cuda" else None
             metrics = {
-                name: {"count": metric.update_count, "state": {k: v.cpu() for k, v in metric.metric_state.items()}}
+                name: {"count": metric.update_count, "state": _on_cpu(metric)}
                 for name, metric in _training_metrics(pl_module).items()
             }
-            within = {"loader": trainer.train_dataloader.state_dict(), "metrics": metrics}
+            within = {"loader": _loader(trainer).state_dict(), "metrics": metrics}
             state["within"] = gather(within | {"random": torch.get_rng_state(), "random_cuda": cuda})
         checkpoint[_KEY] = state
 
@@ -71,7 +70,7 @@ class ResumeState(pl.Callback):
         if state is None:
             return
         # Lightning does not restore a loader that a schedule has asked for its length; no batch has been drawn yet.
-        trainer.train_dataloader.load_state_dict(state["loader"])
+        _loader(trainer).load_state_dict(state["loader"])
         for name, metric in _training_metrics(pl_module).items():
             set_update_count(metric, state["metrics"][name]["count"])
             for key, value in state["metrics"][name]["state"].items():
@@ -82,8 +81,17 @@ class ResumeState(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # Where nothing was left to train, Lightning has not counted the last epoch, whose checkpoint comes before.
-        epochs = trainer.fit_loop.epoch_progress.current
-        epochs.completed = epochs.processed
+        count_last_epoch(trainer)
+
+
+def _loader(trainer: pl.Trainer) -> Any:
+    """`data.datamodule.ResumableLoader`, which can say where it is."""
+    return trainer.train_dataloader
+
+
+def _on_cpu(metric: Metric) -> dict[str, torch.Tensor]:
+    # A running metric of training keeps no lists.
+    return {name: value.cpu() for name, value in metric.metric_state.items() if isinstance(value, torch.Tensor)}
 
 
 def _training_metrics(pl_module: pl.LightningModule) -> dict[str, Metric]:

@@ -23,7 +23,8 @@ class WeightAverage(CountedAveraging):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         averages = (StochasticWeightAveraging, WeightAveraging)
-        for other in (c for c in trainer.callbacks if isinstance(c, averages) and c is not self):
+        callbacks: list[pl.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  a connector sets it
+        for other in (c for c in callbacks if isinstance(c, averages) and c is not self):
             name = type(other).__name__
             print(
                 f"warning: WeightAverage's weights are judged, not {name}'s; callbacks.weight_average=null", flush=True

@@ -5,8 +5,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric, MetricCollection
@@ -82,10 +82,11 @@ class ImageClassifier(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse to average by Lightning's callback where the weights would change unasked, or after the checkpoint."""
-        if not any(isinstance(callback, StochasticWeightAveraging) for callback in self.trainer.callbacks):
+        callbacks: list[pl.Callback] = self.trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  a connector sets it
+        if not any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
             return
         normalizes = any(isinstance(part, BatchNorm) for part in self.net.modules())
-        averages = any(isinstance(callback, WeightAveraging) for callback in self.trainer.callbacks)
+        averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
         if hasattr(self.optimizers(use_pl_optimizer=False), "add_loss") or not (normalizes or averages):
             raise MisconfigurationException(
                 "StochasticWeightAveraging: not with SPSA, nor for a network without batch normalization, whose last "
@@ -97,12 +98,13 @@ class ImageClassifier(pl.LightningModule):
         for part in self.net.modules():
             if hasattr(part, "is_fitted"):  # of a run that goes on from its end: fitted on what now changes
                 part.is_fitted = False
-        weights = getattr(self.trainer.datamodule, "class_weights", None)
+        data = self.trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  a connector sets it
+        weights: Tensor | None = getattr(data, "class_weights", None)
         self.class_weights = None if weights is None else weights.to(self.device)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """Give an optimizer that evaluates losses itself (SPSA) this batch's, the closure being too much: it logs."""
-        optimizer = self.optimizers(use_pl_optimizer=False)
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
         if hasattr(optimizer, "add_loss"):
             optimizer.add_loss(partial(self._loss_alone, batch))
 
@@ -125,7 +127,7 @@ class ImageClassifier(pl.LightningModule):
     def _training_loss(self, logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         if self.class_weights is None and "share" not in batch:
             # The two ways round differently; this one is that of the runs that are published.
-            return F.cross_entropy(logits, batch["label"], label_smoothing=self.hparams.label_smoothing)
+            return F.cross_entropy(logits, batch["label"], label_smoothing=self.hparams["label_smoothing"])
         loss = self._losses(logits, batch["label"])
         if "share" in batch:
             loss = torch.lerp(self._losses(logits, batch["mixed_label"]), loss, batch["share"])
@@ -133,7 +135,7 @@ class ImageClassifier(pl.LightningModule):
 
     def _losses(self, logits: Tensor, label: Tensor) -> Tensor:
         """Weighted by each image's class, `[B]`; torch's own `weight` would take each batch's weights to mean 1."""
-        loss = F.cross_entropy(logits, label, label_smoothing=self.hparams.label_smoothing, reduction="none")
+        loss = F.cross_entropy(logits, label, label_smoothing=self.hparams["label_smoothing"], reduction="none")
         return loss if self.class_weights is None else loss * self.class_weights[label]
 
     def on_train_epoch_end(self) -> None:
@@ -153,7 +155,7 @@ class ImageClassifier(pl.LightningModule):
     def _evaluate(self, part: str, batch: dict[str, Tensor]) -> Tensor:
         logits = self(batch["image"]).float()
         probabilities = logits.softmax(-1)
-        self.scores[f"{part}_scores"].update(probabilities, batch["label"])
+        self._scores_of(part).update(probabilities, batch["label"])
         # A float: of several processes Lightning takes the mean of their counts, and would round that of whole numbers.
         n_images: Any = float(len(logits))
         self.log(f"{part}/loss", F.cross_entropy(logits, batch["label"]), batch_size=n_images, sync_dist=True)
@@ -178,18 +180,23 @@ class ImageClassifier(pl.LightningModule):
         self.confusion_matrix = self._log_scores("test").cpu()
         mine = [torch.cat(column).cpu() for column in zip(*self._outputs, strict=True)]
         shares = gather(mine)
-        # Of several processes, each has had every so manieth image.
+        # Of several processes, each has had every second image, or third, and so on.
         turns = torch.cat([rank + len(shares) * torch.arange(len(share[0])) for rank, share in enumerate(shares)])
         index, probabilities = (torch.cat(column)[turns.argsort()] for column in zip(*shares, strict=True))
         self.predictions = {"index": index, "probabilities": probabilities}
         self._outputs.clear()
 
+    def _scores_of(self, part: str) -> MetricCollection:
+        scores = self.scores[f"{part}_scores"]
+        assert isinstance(scores, MetricCollection)
+        return scores
+
     def _log_scores(self, part: str) -> Tensor:
-        scores = self.scores[f"{part}_scores"].compute()
-        self.scores[f"{part}_scores"].reset()
+        scores = self._scores_of(part).compute()
+        self._scores_of(part).reset()
         confusion_matrix = scores.pop("confusion_matrix")
         present = confusion_matrix.sum(1) > 0
-        recalls = zip(self.hparams.classes, present.tolist(), scores.pop("recall"), strict=True)
+        recalls = zip(self.hparams["classes"], present.tolist(), scores.pop("recall"), strict=True)
         for name, is_present, recall in recalls:
             if is_present:
                 self.log(f"{part}/recall/{name}", recall, sync_dist=True)  # equal in all processes by now
@@ -203,12 +210,12 @@ class ImageClassifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Parameter groups `quantum` and `classical`; the schedule, where there is one, moves every optimizer step."""
-        optim = dict(self.hparams.optim)
+        optim = dict(self.hparams["optim"])
         groups = parameter_groups(self.net, optim["lr"], optim.pop("quantum_lr", None), optim.pop("weight_decay", 0.0))
         optimizer = build(optim, groups)
         if hasattr(optimizer, "watch"):  # QNG asks the circuits for their inputs
             optimizer.watch(self.net)
-        scheduler = dict(self.hparams.scheduler or {})
+        scheduler = dict(self.hparams["scheduler"] or {})
         if scheduler.get("_target_") is None:
             return optimizer
         if "total_steps" in scheduler:

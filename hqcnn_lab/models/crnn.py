@@ -60,7 +60,7 @@ class CRNN(nn.Module):
         for index, (n_in, width) in enumerate(zip([4 * (1 + n_clusters), *widths], widths, strict=False)):
             convolution = nn.Conv2d(n_in, width, 3, 1 if index == 0 else 2, 1, bias=False)
             stages += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
-        self.features = nn.Sequential(*stages).to(memory_format=torch.channels_last)
+        self.features = nn.Sequential(*stages).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stubs lack it
         n_texture = len(OFFSETS) * len(HARALICK_FEATURES)
         self.texture_scale = nn.BatchNorm1d(n_texture)  # the features' ranges differ by two orders of magnitude
         self.recurrent = nn.GRU(widths[-1] * self.n_bands + n_texture, hidden, batch_first=True, bidirectional=True)

@@ -46,7 +46,7 @@ class Ensemble(nn.Module):
         from hqcnn_lab.data.split.manifest import manifest_hash, read_manifest
         from hqcnn_lab.models.trained import UnusableRun, load_run
 
-        here, members = manifest_hash(data.manifest_text()), []
+        split, members = manifest_hash(data.manifest_text()), []
         for run in self.runs:
             try:
                 member = load_run(run)
@@ -65,7 +65,7 @@ class Ensemble(nn.Module):
                 rows = read_manifest(Path(run) / "split_manifest.csv")
             except ValueError as error:
                 raise UnusableData(f"model.runs: {error}") from None
-            if member.config is None or manifest_hash(rows) != here:
+            if member.config is None or manifest_hash(rows) != split:
                 raise UnusableData(
                     f"model.runs: {run}: its images, or their split, are not those asked for here: it may have been "
                     "trained on what is tested now"

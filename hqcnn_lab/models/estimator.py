@@ -35,11 +35,11 @@ class Fitted(nn.Module):
         self.is_fitted = True
 
     def forward(self, features: Tensor) -> Tensor:
-        known = features.detach().float().cpu().numpy()
+        on_cpu = features.detach().float().cpu().numpy()
         if hasattr(self.classifier, "predict_proba"):
-            scores = np.log(np.maximum(self.classifier.predict_proba(known), _LEAST))
+            scores = np.log(np.maximum(self.classifier.predict_proba(on_cpu), _LEAST))
         else:
-            scores = self.classifier.decision_function(known)
+            scores = self.classifier.decision_function(on_cpu)
             scores = np.stack([-scores, scores], 1) if scores.ndim == 1 else scores  # of two classes, one value
         return torch.from_numpy(scores).to(features.device, torch.float32)
 
@@ -74,11 +74,11 @@ def _loaded(data: bytes, wanted: type) -> Any:
 
 def _is_sound(tree: Any) -> bool:
     """Whether every node leads further down, to one that is there, by a feature that is there; or is a leaf."""
-    here = np.arange(tree.node_count)
+    nodes = np.arange(tree.node_count)
     is_leaf = (tree.children_left == -1) & (tree.children_right == -1)
     leads_on = (tree.feature >= 0) & (tree.feature < tree.n_features)
     for children in (tree.children_left, tree.children_right):
-        leads_on &= (children > here) & (children < tree.node_count)
+        leads_on &= (children > nodes) & (children < tree.node_count)
     return bool((is_leaf | leads_on).all())
 
 

@@ -38,7 +38,7 @@ def residual_stages(widths: tuple[int, ...] | list[int]) -> nn.Sequential:
     stages: list[nn.Module] = [nn.PixelUnshuffle(2)]
     for index, (n_in, width) in enumerate(zip([4, *widths], widths, strict=False)):
         stages += [convolution(n_in, width, stride=1 if index == 0 else 2), nn.ReLU(), Residual(width)]
-    return nn.Sequential(*stages).to(memory_format=torch.channels_last)
+    return nn.Sequential(*stages).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stubs lack it
 
 
 class HQCNN(nn.Module):

@@ -49,7 +49,7 @@ class SeparableHQCNN(nn.Module):
         self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
         self.kernel = DenseKernel(widths[-1], circuit, kernel)
         self.head = nn.Linear(self.kernel.n_outputs, n_classes)
-        self.features.to(memory_format=torch.channels_last)
+        self.features.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stubs lack it
 
     def forward(self, images: Tensor) -> Tensor:
         x = standardized(images).contiguous(memory_format=torch.channels_last)

@@ -50,16 +50,16 @@ class Quanvolution(nn.Module):
         if image_size < kernel_size:
             raise ValueError(f"image_size={image_size} is less than a patch of kernel_size={kernel_size}")
         generator = torch.Generator().manual_seed(self.kernel.seed)
-        drawn = torch.rand(self.kernel.weights.shape, generator=generator)
+        uniform = torch.rand(self.kernel.weights.shape, generator=generator)
         # Not trained, and the pixels need no gradient either: no graph is recorded, and no backward pass runs.
-        self.kernel.weights = nn.Parameter(2 * math.pi * drawn, requires_grad=False)
+        self.kernel.weights = nn.Parameter(2 * math.pi * uniform, requires_grad=False)
         stages: list[nn.Module] = []
         for n_in, width in zip([self.kernel.out_channels, *widths], widths, strict=False):
             stages += [convolution(n_in, width, stride=2), nn.ReLU()]
         self.features = nn.Sequential(*stages)
         side = math.ceil(image_size // kernel_size / 2 ** len(widths))  # a stride of 2 rounds up
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1] * side**2, n_classes))
-        self.features.to(memory_format=torch.channels_last)
+        self.features.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  torch's stubs lack it
 
     def forward(self, images: Tensor) -> Tensor:
         filtered = self.kernel(math.pi * images.expand(-1, self.kernel.groups, -1, -1))

@@ -22,7 +22,7 @@ class ResNet(nn.Module):
 
     def __init__(self, n_classes: int, image_size: int, depth: int = 18) -> None:
         check_arguments("ResNet", locals())
-        from monai.networks.nets import resnet18, resnet50  # takes seconds
+        from monai.networks.nets.resnet import resnet18, resnet50  # takes seconds
 
         super().__init__()
         makers = {18: resnet18, 50: resnet50}

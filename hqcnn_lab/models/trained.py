@@ -53,7 +53,8 @@ class TrainedModel:
         """`[N]`, the probability that a brain is shown; None of a network that does not tell (`TwoStage` does)."""
         if not hasattr(self.net, "is_brain"):
             return None
-        return self.net.is_brain(torch.from_numpy(np.asarray(images, np.float32)).unsqueeze(1))
+        net: Any = self.net
+        return net.is_brain(torch.from_numpy(np.asarray(images, np.float32)).unsqueeze(1))
 
     @torch.inference_mode()
     def logits(self, images: np.ndarray, batch_size: int = 256) -> Tensor:
@@ -74,6 +75,7 @@ class TrainedModel:
         trainer = self.config["trainer"] if self.config else {}
         precision = trainer.get("precision")
         if precision == "16-mixed" and trainer.get("accelerator") != "cpu":
+            assert self.folder is not None  # as there is a configuration
             on_cpu = RunFolder(self.folder).environment.get("device") == "cpu"
             return torch.bfloat16 if on_cpu else torch.float16
         return torch.bfloat16 if precision in ("16-mixed", "bf16-mixed") else None
@@ -97,26 +99,26 @@ def load_run(path: str | Path, checkpoint: str = "last") -> TrainedModel:
     else:
         raise UnusableRun("there is no such run folder or checkpoint file")
     content = _read(file)
-    known = content["hyper_parameters"]
-    net = _network(known)
+    arguments = content["hyper_parameters"]
+    net = _network(arguments)
     try:
         net.load_state_dict({k[4:]: v for k, v in content["state_dict"].items() if k.startswith("net.")})
     except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split("\n")[1:2]).strip() or first_line(error)
         raise UnusableRun(
-            f"its weights do not fit {known['model']['_target_']} and {len(known['classes'])} classes: "
+            f"its weights do not fit {arguments['model']['_target_']} and {len(arguments['classes'])} classes: "
             f"another version's, or changed ({reason[:120]})"
         ) from None
     if not all(torch.isfinite(weights).all() for weights in net.parameters()):
         raise UnusableRun("its weights are not all finite numbers: the run diverged")
-    _try_out(net.eval(), known["image_size"])
+    _try_out(net.eval(), arguments["image_size"])
     net.to("cuda" if torch.cuda.is_available() else "cpu")
     folder = file.parent.parent if file.parent.name == "checkpoints" else None
     config = None if folder is None else _config(folder / "config.yaml")
     return TrainedModel(
         net,
-        list(known["classes"]),
-        known["image_size"],
+        list(arguments["classes"]),
+        arguments["image_size"],
         int(content.get("epoch", -1)) + 1,
         file,
         folder if config is not None else None,
@@ -135,31 +137,31 @@ def _read(file: Path) -> dict[str, Any]:
         raise UnusableRun(f"{file.name} is no readable checkpoint: truncated, or another kind of file") from None
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise UnusableRun("not a checkpoint of this lab: there is no state_dict in it")
-    known = content.get("hyper_parameters")
-    wanted = {"model": dict, "classes": list, "image_size": int}
-    for key, kind in wanted.items():
-        if not isinstance(known, dict) or not isinstance(known.get(key), kind):
+    arguments = content.get("hyper_parameters")
+    arguments = arguments if isinstance(arguments, dict) else {}
+    for key, kind in {"model": dict, "classes": list, "image_size": int}.items():
+        if not isinstance(arguments.get(key), kind):
             raise UnusableRun(f"not a checkpoint of this version of the lab: its hyper_parameters lack {key}")
-    if len(known["classes"]) < 2 or not all(isinstance(name, str) for name in known["classes"]):
+    if len(arguments["classes"]) < 2 or not all(isinstance(name, str) for name in arguments["classes"]):
         raise UnusableRun("its classes are not two names or more")
     if not isinstance(content.get("epoch", -1), int):
         raise UnusableRun("its epoch is not a whole number")
     return content
 
 
-def _network(known: dict[str, Any]) -> nn.Module:
-    spec = known["model"]
+def _network(arguments: dict[str, Any]) -> nn.Module:
+    spec = arguments["model"]
     for key, name in untrusted_targets(spec, "model"):
         raise UnusableRun(f"{key}={name} is refused: a checkpoint may only name {' or '.join(NETWORKS)}")
     if (target := spec.get("_target_")) not in NETWORKS:
         raise UnusableRun(f"model._target_={target} is unknown: this version has {', '.join(NETWORKS)}")
-    sizes = {**dict(flat(spec, "model.")), "image_size": known["image_size"]}
+    sizes = {**dict(flat(spec, "model.")), "image_size": arguments["image_size"]}
     for key, value in sizes.items():
         numbers = value if isinstance(value, list | tuple) else [value]
         if not key.endswith("seed") and any(isinstance(number, int) and number > MOST for number in numbers):
             raise UnusableRun(f"{key} is above {MOST:,}: no network of this lab is that large")
     try:
-        return build(spec, n_classes=len(known["classes"]), image_size=known["image_size"])
+        return build(spec, n_classes=len(arguments["classes"]), image_size=arguments["image_size"])
     except BuildError as error:
         raise UnusableRun(f"its network cannot be built, perhaps of another version: {first_line(error)}") from None
 

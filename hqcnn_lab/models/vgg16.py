@@ -38,6 +38,9 @@ class VGG16(nn.Module):
     images, and where random convolutions would be frozen.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, n_classes: int, image_size: int, weights: str | None = None, frozen: bool = False, dropout: float = 0.5
     ) -> None:
@@ -79,9 +82,11 @@ class VGG16(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, 0, 0.01)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
     def load_initial_weights(self) -> None:

@@ -136,9 +136,9 @@ def _co_occurrence(levels: Tensor, n_levels: int, offsets: tuple[tuple[int, int]
             raise ValueError(f"offset {(down, right)} leaves no pair in {height}×{width} pixels")
         top, left = max(0, -down), max(0, -right)
         rows, columns = height - abs(down), width - abs(right)
-        here = levels[:, top : top + rows, left : left + columns]
-        there = levels[:, top + down : top + down + rows, left + right : left + right + columns]
-        index = (first + n_levels * here + there).flatten()
+        pixel = levels[:, top : top + rows, left : left + columns]
+        neighbour = levels[:, top + down : top + down + rows, left + right : left + right + columns]
+        index = (first + n_levels * pixel + neighbour).flatten()
         # In one dimension, where CUDA's scatter_add is deterministic too.
         counts = torch.zeros(n_images * n_levels**2, device=levels.device)
         counts.scatter_add_(0, index, counts.new_ones(()).expand_as(index))

@@ -53,3 +53,30 @@ def test_wheel_holds_every_config_and_no_test(wheel: Path) -> None:
     configs = {f"hqcnn_lab/conf/{path.relative_to(ROOT / 'conf')}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert configs <= set(names)
     assert not any(name.startswith("tests") for name in names)
+
+
+def test_every_module_is_imported_with_the_core_alone() -> None:
+    """What `make train` installs is enough; who needs an extra is told so where it is needed."""
+    code = """
+import importlib, pkgutil, sys
+from importlib.machinery import PathFinder
+
+EXTRAS = {"imagecodecs", "kagglehub", "mlflow", "onnx", "onnxruntime", "onnxscript", "optuna", "playwright", "pyright",
+          "pytest", "ray", "submitit", "tensorboard", "wandb_workspaces"}
+
+class Core(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in EXTRAS else super().find_spec(name, path, target)
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Core
+package = importlib.import_module("hqcnn_lab")
+names = [module.name for module in pkgutil.walk_packages(package.__path__, "hqcnn_lab.")]
+names.remove("hqcnn_lab.optim.gvco_fused")  # needs Triton, which comes with torch for GPUs, and is imported on one
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 100

@@ -55,6 +55,7 @@ def test_wheel_holds_every_config_and_no_test(wheel: Path) -> None:
     assert not any(name.startswith("tests") for name in names)
 
 
+@pytest.mark.slow
 def test_every_module_is_imported_with_the_core_alone() -> None:
     """What `make train` installs is enough; who needs an extra is told so where it is needed."""
     code = """

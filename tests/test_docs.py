@@ -12,6 +12,8 @@ from omegaconf import DictConfig
 from hqcnn_lab.config.check import check_values
 from hqcnn_lab.config.command_line import check_command_line
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 CONFIG_NAMES = {"train": "config"} | {

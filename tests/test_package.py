@@ -48,6 +48,7 @@ def test_wheel_works_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:
     assert "_target_: torch.optim.Adam" in run.stdout
 
 
+@pytest.mark.slow
 def test_wheel_holds_every_config_and_no_test(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     configs = {f"hqcnn_lab/conf/{path.relative_to(ROOT / 'conf')}" for path in (ROOT / "conf").rglob("*.yaml")}

@@ -26,6 +26,8 @@ from hqcnn_lab.data.source import download
 from hqcnn_lab.data.split.manifest import read_manifest
 from hqcnn_lab.run.preparation import UNUSED
 
+pytestmark = pytest.mark.slow
+
 SMALL_IMAGES = ["write.size=16"]
 
 
@@ -63,7 +65,6 @@ def process(*arguments: str) -> warm.Process:
 EXAMPLES = re.findall(r"^  python -m hqcnn_lab\.prepare (.+?)(?:   *\S.*)?$", prepare.DESCRIPTION, re.MULTILINE)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_every_example_of_the_help_runs(
     example: str, kagglehub: types.SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -140,7 +141,6 @@ PASSED_OVER = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arguments", PASSED_OVER)
 def test_no_key_is_passed_over(arguments: str, here: Path) -> None:
     said = refused(prepare.main, *arguments.split(), "out=new")
@@ -159,7 +159,6 @@ def test_every_key_is_used_or_refused() -> None:
             assert is_refused != (key in used), key
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("argument", WRONG)
 def test_a_mistake_is_one_line_and_status_1(
     argument: str, kagglehub: types.SimpleNamespace, capsys: pytest.CaptureFixture[str]
@@ -173,7 +172,6 @@ def test_a_mistake_is_one_line_and_status_1(
     assert kagglehub.n_calls == 0
 
 
-@pytest.mark.slow
 def test_a_mistake_exits_with_1_and_no_traceback(here: Path) -> None:
     run = process("dataset=rembrandt", "dataset.root=nowhere")
     out, err = run.communicate(timeout=60)
@@ -274,7 +272,6 @@ def test_unusable_data_are_one_line(here: Path) -> None:
     )
 
 
-@pytest.mark.slow
 def test_an_interrupt_is_one_line_and_leaves_what_was_done(here: Path) -> None:
     # Regression: a process that had nothing left to decode printed a traceback.
     write_kaggle_tree(here / "brain", 1)

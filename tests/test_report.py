@@ -164,6 +164,7 @@ def test_roc_of_a_class_that_is_absent_or_alone_is_flat() -> None:
     assert roc(np.ones(2, dtype=bool), score, at).tolist() == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_report_and_evaluate_say_the_same_calibration_error(
     trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

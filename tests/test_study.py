@@ -79,6 +79,7 @@ def test_a_mistake_is_one_line(argument: str) -> None:
     assert WRONG[argument] in refused(study.main, *SMALL, argument)
 
 
+@pytest.mark.slow
 def test_a_wrong_override_names_study_arm_condition_and_key() -> None:
     said = refused(study.main, *SMALL, '+study.conditions.few=["circuit.shot=8"]', "plan=true")
     assert said == (

@@ -3,9 +3,12 @@
 import subprocess
 import sys
 
+import pytest
 from torchmetrics import MeanMetric
 
 from hqcnn_lab.torchmetrics_private import set_update_count
+
+pytestmark = pytest.mark.slow
 
 BEGIN = "import sys\nfrom hqcnn_lab.torchmetrics_private import import_torchmetrics\nimport_torchmetrics()\n"
 BROKEN = "torchmetrics reads more as it is imported than hqcnn_lab/torchmetrics_private.py stands in for: mend it there"

@@ -41,6 +41,7 @@ def test_lightning_hands_on_to_wandb_what_its_logger_holds(tmp_path: Path) -> No
     assert "anonymous" not in init
 
 
+@pytest.mark.slow
 def test_a_run_imports_launch_only_where_its_inputs_may_be_declared(tmp_path: Path) -> None:
     broken = BROKEN(f"wandb {wandb.__version__}'s Run._detect_and_apply_job_inputs")
     code = (
@@ -85,6 +86,7 @@ def test_a_workspace_is_told_as_json() -> None:
     assert "panelBankConfig" in content["spec"]["section"], broken
 
 
+@pytest.mark.slow
 def test_wandb_reads_its_offline_files(tmp_path: Path) -> None:
     train(tiny_config(tmp_path / "run", "logger=wandb", "trainer.max_epochs=1"))
     [path] = (tmp_path / "run").glob("wandb/offline-run-*/run-*.wandb")

@@ -114,6 +114,7 @@ def judged_by_config(overrides: list[str], key: str, name: str = "config") -> It
         yield value, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "part", "limits", "make", "name"),
     [(*case, name) for case in CASES for name in case[2]],
@@ -131,6 +132,7 @@ def test_the_config_check_and_the_class_judge_alike(
         assert said_by_class is None or f"{name} must be " in said_by_class
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "name"), [(network, name) for network in OF_NETWORK for name in OF_NETWORK[network]]
 )
@@ -227,6 +229,7 @@ def test_a_wrong_line_is_answered_without_torch_and_lightning(tmp_path: Path) ->
     assert run.stdout.splitlines() == ["error: optim.lr=-1: must be at least 0", "[]"]
 
 
+@pytest.mark.slow
 def test_a_function_is_not_hidden_by_a_module_of_its_name() -> None:
     # `parameter_groups` would be a module from the first import on, if one had that name.
     code = (

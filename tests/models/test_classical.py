@@ -86,6 +86,7 @@ def test_gradients_say_where_it_looks(name: str) -> None:
     assert maps.abs().amax((2, 3)).min() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "published"),
     [

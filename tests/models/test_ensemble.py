@@ -91,6 +91,7 @@ def test_ensemble_of_runs_is_tested_and_needs_them_no_more(two_runs: list[Path],
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -65,6 +65,7 @@ def test_decides_as_scikit_learn_does_on_the_same_features(model: Estimator, ref
     assert model.n_values > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [KNN, Linear, HOGSVM])
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_state_goes_into_another_instance(make: type[Estimator], n_classes: int) -> None:
@@ -148,6 +149,7 @@ def test_classifier_takes_over_once_it_is_fitted(classifier: str) -> None:
     assert model.train()(images).requires_grad  # trained on, it is a network again
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_judged_by_its_network_until_it_is_fitted_again(tmp_path: Path) -> None:
     # Regression: the classifier of the earlier end went on judging features that had changed.
     base = ["model=cnn_features", "model.widths=[4,8]", "dataset.image_size=32", "dataset.n_train=80", "name=tiny"]

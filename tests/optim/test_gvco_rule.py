@@ -268,6 +268,7 @@ def pace_after(curvature, noise, n_steps=400, **settings):
     return optimizer.state[parameter]["slow_scale"].item()
 
 
+@pytest.mark.slow
 def test_pace_seeks_the_rate_between_crawling_and_oscillating():
     assert pace_after(1.0, 0.1, lr=1e-5) == 4.0
     assert pace_after(1.0, 0.1, lr=100.0) < 0.1

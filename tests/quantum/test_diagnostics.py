@@ -258,6 +258,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_leaves_a_folder(tmp_path, capsys):
     out = tmp_path / "new" / "diagnosis"
     diagnose.main(["--ansatz", "hardware_efficient", "separable", *TINY, "--out", str(out)])

@@ -263,6 +263,7 @@ def gate_lists(draw):
     return circuit, noise, draw(st.integers(0, 2**31))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(gate_lists())
 def test_states_are_states_and_those_of_the_kraus_simulation(case):

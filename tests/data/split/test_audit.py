@@ -16,6 +16,8 @@ from hqcnn_lab.data.split.audit import Audit, audit, describe, leak_note
 from hqcnn_lab.data.split.cut import Split, cut
 from hqcnn_lab.data.split.duplicates import Twins, find_twins, group_alike, group_twins, has_twin
 
+pytestmark = pytest.mark.slow
+
 N = 20
 
 
@@ -163,7 +165,6 @@ def _audit_real(real: Real, kind: str) -> Audit:
     return audit(*known, real.twins, _cut(real, kind), kind, CLASSES, PUBLISHED)
 
 
-@pytest.mark.slow
 def test_real_copies_across_the_halves_are_all_found(real: Real) -> None:
     found = _audit_real(real, "official")
     training = real.hashes[real.halves == "Training"].tolist()
@@ -210,7 +211,6 @@ def _near_by_brute_force(images: np.ndarray, some: np.ndarray, others: np.ndarra
     return pairs
 
 
-@pytest.mark.slow
 def test_real_grouped_split_has_no_twin_on_two_sides(real: Real) -> None:
     split = _cut(real, "grouped")
     training = np.concatenate([split.train, split.val])
@@ -223,7 +223,6 @@ def test_real_grouped_split_has_no_twin_on_two_sides(real: Real) -> None:
         assert share == pytest.approx(0.2, abs=0.002)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["BOX", "BILINEAR", "LANCZOS"])
 def test_real_grouped_split_cuts_no_copies_by_other_filters(name: str, real: Real) -> None:
     # Regression: groups computed apart, by another resize filter, stood on both sides. Here straight from the files.
@@ -244,7 +243,6 @@ def test_real_grouped_split_cuts_no_copies_by_other_filters(name: str, real: Rea
     assert (part[i[near]] == part[j[near]]).all()
 
 
-@pytest.mark.slow
 def test_real_random_split_shares_what_brute_force_finds(real: Real) -> None:
     split, found = _cut(real, "random"), _audit_real(real, "random")
     training = np.concatenate([split.train, split.val])

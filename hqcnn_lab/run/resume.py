@@ -25,12 +25,11 @@ class Place(NamedTuple):
 
 
 def continue_run(config: DictConfig, runs_dir: str | Path) -> bool:
-    """Point `config.ckpt_path` at where a run of the same configuration in `runs_dir` stopped; say in a line what is
-    found. Whether there is anything to do: not where such a run has finished.
+    """Let `config` go on where a run of the same configuration in `runs_dir` stopped, and print a line that says so.
 
-    The run that is continued stays claimed while this process lives, so that no other continues it, too. Call it before
-    the new run's own folder is begun. Raises `ConfigError` where such a run is going on, or has diverged: it would
-    diverge again.
+    Sets `config.ckpt_path`. Returns whether there is anything to run: False if such a run has finished. This process
+    holds the lock of the run until it ends, so that no other process continues the same one. Call it before the new
+    run's own folder is made. Raises `ConfigError` if such a run is going on, or has diverged: it would diverge again.
     """
     runs = matching_runs(runs_dir, config)
     for run in runs:

@@ -9,18 +9,18 @@ from hqcnn_lab.data.phantom import generate as phantom
 
 def phantom_tumours(n_images: int, seed: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Images `[n, 1, size, size]` as `generate` makes them, labels `[n]`, and which pixels a tumour changed."""
-    changes, paint = [], phantom._tumour
+    changes, add_tumours = [], phantom._add_tumours
 
-    def watched(canvas, shade, label, picture: Tensor, *rest: Tensor) -> Tensor:
-        after = paint(canvas, shade, label, picture, *rest)
-        changes.append((after - picture).abs() > 0.05)
-        return after
+    def watched(canvas, shade, label, picture: Tensor, *rest: Tensor) -> None:
+        before = picture.clone()
+        add_tumours(canvas, shade, label, picture, *rest)
+        changes.append((picture - before).abs() > 0.05)
 
-    phantom._tumour = watched
+    phantom._add_tumours = watched
     try:
         images, labels = phantom.generate(n_images, seed, size)
     finally:
-        phantom._tumour = paint
+        phantom._add_tumours = add_tumours
     return torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels), torch.cat(changes)[:n_images]
 
 

@@ -1,5 +1,6 @@
 """What Lightning, torch and W&B are given is looked at before anything starts, as the lab's own keys are."""
 
+import gc
 from typing import Any
 
 import pytest
@@ -229,3 +230,12 @@ def test_the_trainers_variables_in_the_environment_are_refused(monkeypatch: pyte
         ConfigError, match=r"^PL_TRAINER_OVERFIT_BATCHES is set in the environment, .*trainer.overfit_ba"
     ):
         check_command_line([], multirun=False)
+
+
+def test_only_the_first_check_sets_aside_what_it_has_imported():
+    # A later one would set aside what earlier runs of this process have left, and it would never be freed.
+    check_arguments(plain([]))
+    before = gc.get_freeze_count()
+    check_arguments(plain([]))
+    assert gc.get_freeze_count() == before
+    assert gc.isenabled()

@@ -23,6 +23,7 @@ from hqcnn_lab.build import build
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.inputs import read_inputs
 from hqcnn_lab.data.phantom.write import write_dicom, write_kaggle
+from hqcnn_lab.models import HQCNN
 from hqcnn_lab.models.explain import NoGradient, integrated_gradients
 from hqcnn_lab.models.onnx_file import NotExportable, write_onnx
 from hqcnn_lab.models.trained import UnusableRun, load_run
@@ -241,6 +242,15 @@ def changed(content: dict[str, Any], **hyper_parameters: Any) -> dict[str, Any]:
     return content
 
 
+def test_a_network_that_fails_on_an_image_is_refused(trained_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: HQCNN, images: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no such memory format\nat all")
+
+    monkeypatch.setattr(HQCNN, "forward", fail)
+    with pytest.raises(UnusableRun, match="its network fails on an image: no such memory format at all$"):
+        load_run(trained_run)
+
+
 def test_checkpoints_that_cannot_be_trusted_or_used_are_refused(trained_run: Path, tmp_path: Path) -> None:
     whole = (trained_run / "checkpoints/last.ckpt").read_bytes()
     content = torch.load(trained_run / "checkpoints/last.ckpt", weights_only=True)
@@ -268,7 +278,7 @@ def test_checkpoints_that_cannot_be_trusted_or_used_are_refused(trained_run: Pat
             changed(content, model=model | {"circuit": model["circuit"] | {"n_wires": 10**20}}),
             "n_wires is above",
         ),
-        "rate": (changed(content, model=model | {"dropout": float("nan")}), "its network fails on an image: dropout"),
+        "rate": (changed(content, model=model | {"dropout": float("nan")}), "dropout must be at least 0 and below 1"),
     }
     for name, (what, words) in wrong.items():
         file = tmp_path / f"{name}.ckpt"

@@ -247,7 +247,7 @@ def test_a_network_that_fails_on_an_image_is_refused(trained_run: Path, monkeypa
         raise RuntimeError("no such memory format\nat all")
 
     monkeypatch.setattr(HQCNN, "forward", fail)
-    with pytest.raises(UnusableRun, match="its network fails on an image: no such memory format at all$"):
+    with pytest.raises(UnusableRun, match=r"its network fails on an image: no such memory format at all$"):
         load_run(trained_run)
 
 

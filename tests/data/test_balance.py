@@ -82,5 +82,5 @@ def test_weights_are_the_loss_option_s_alone(balance: str | None, kaggle_root: P
 
 
 def test_an_unknown_balance_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="dataset.balance must be one of sampler, loss, or None; got"):
+    with pytest.raises(ValueError, match=r"dataset.balance must be one of sampler, loss, or None; got"):
         KaggleDataModule(tmp_path, tmp_path, balance="weights")

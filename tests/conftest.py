@@ -1,5 +1,6 @@
 """What the tests share: small images as files, small runs, and the real images where they are at hand."""
 
+import signal
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -21,6 +22,8 @@ hypothesis.settings.register_profile("lab", deadline=None)
 hypothesis.settings.load_profile("lab")
 # Networks here are so small that a second thread only costs.
 torch.set_num_threads(1)
+# A shell that starts the tests in the background (`&`) has them ignore Ctrl-C, and runs here are told to end by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -53,15 +53,17 @@ Limits = Mapping[str, Limit]
 """The limits of a class's arguments, by name."""
 
 
-def check_limits(limits: Limits, values: Mapping[str, Any], prefix: str = "") -> None:
-    """Raise ValueError for the first value that is not within its limit; `prefix` says whose arguments they are.
+def check_limits(
+    limits: Limits, values: Mapping[str, Any], prefix: str = "", error: type[ValueError] = ValueError
+) -> None:
+    """Raise `error` for the first value that is not within its limit; `prefix` says whose arguments they are.
 
     A value without a limit passes: not every argument has one.
     """
     for name, limit in limits.items():
         if name in values and not limit.holds(values[name]):
             words = limit.words_for(values[name]) + (", or None" if limit.or_none else "")
-            raise ValueError(f"{prefix}{name} must be {words}{';' if ',' in words else ','} got {values[name]!r}")
+            raise error(f"{prefix}{name} must be {words}{';' if ',' in words else ','} got {values[name]!r}")
 
 
 def is_whole(value: object) -> bool:

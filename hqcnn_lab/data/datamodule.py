@@ -132,7 +132,7 @@ class ImageDataModule(pl.LightningDataModule):
         balance: str | None = None,
     ) -> None:
         super().__init__()
-        check_limits(DATASET, {"batch_size": batch_size, "balance": balance}, "dataset.")
+        check_limits(DATASET, {"batch_size": batch_size, "balance": balance}, "dataset.", UnusableData)
         self.batch_size, self.seed, self.balance = batch_size, seed, balance
         self.augment = Augment(**augment) if augment else None
         self.images: np.ndarray

@@ -61,7 +61,7 @@ class FileDataModule(ImageDataModule):
         workers: int | None = None,
         **common: Any,
     ) -> None:
-        check_limits(DATASET, locals(), "dataset.")
+        check_limits(DATASET, locals(), "dataset.", UnusableData)
         super().__init__(**common)
         self.root, self.cache_dir = root, Path(cache_dir).expanduser()
         self.split_kind, self.val_fraction, self.split_seed = split, val_fraction, split_seed

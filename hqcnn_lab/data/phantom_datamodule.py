@@ -31,7 +31,7 @@ class PhantomDataModule(ImageDataModule):
         seed: int = 0,
         balance: str | None = None,
     ) -> None:
-        check_limits(DATASET, locals(), "dataset.")
+        check_limits(DATASET, locals(), "dataset.", UnusableData)
         super().__init__(batch_size, augment, seed, balance)
         self.n_train, self.n_test = n_train, n_test
         self.val_fraction, self.split_seed, self.image_size = val_fraction, split_seed, image_size

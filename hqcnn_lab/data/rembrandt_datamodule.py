@@ -40,7 +40,7 @@ class RembrandtDataModule(FileDataModule):
         split: str = "patient",
         **options: Any,
     ) -> None:
-        check_limits(DATASET, locals(), "dataset.")
+        check_limits(DATASET, locals(), "dataset.", UnusableData)
         super().__init__(root, cache_dir, split, **options)
         self.clinical, self.clinical_id, self.clinical_class = clinical, clinical_id, clinical_class
         self.unlabelled: dict[str, str] = {}

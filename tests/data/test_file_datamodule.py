@@ -112,7 +112,10 @@ def test_no_more_decode_than_there_are_cores(
 
 WRONG: dict[str, tuple[dict[str, object], str]] = {
     "patient": ({"split": "patient"}, "dataset.split=patient: 96 of 96 images have no patient id"),
-    "name": ({"split": "groups"}, "dataset.split=groups: there is no split 'groups'; one of official"),
+    "name": (
+        {"split": "groups"},
+        "dataset.split must be one of official, random, grouped, patient, kfold; got 'groups'",
+    ),
     "fold": ({"split": "kfold", "fold": 5}, "dataset.split=kfold: fold 5 of 5"),
     "folds": ({"split": "kfold", "n_folds": 60}, "dataset.split=kfold: class glioma has 1"),
     "no manifest": ({"manifest": "nowhere.csv"}, "dataset.manifest=nowhere.csv: nowhere.csv: No such file"),

@@ -124,6 +124,5 @@ def test_more_than_the_memory_holds_is_refused_in_a_line(arguments, words):
 @pytest.mark.parametrize("argument", ["n_train", "n_test"])
 @pytest.mark.parametrize("n", [10**9, 2**40, -1])
 def test_the_data_set_names_the_argument(argument, n):
-    data = PhantomDataModule(**({"n_train": 40, "n_test": 8, "image_size": 16} | {argument: n}))
-    with pytest.raises(UnusableData, match=rf"^dataset\.{argument}={n}: "):
-        data.setup()
+    with pytest.raises(UnusableData, match=rf"^dataset\.{argument}\b.*{n}"):
+        PhantomDataModule(**({"n_train": 40, "n_test": 8, "image_size": 16} | {argument: n})).setup()

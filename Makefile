@@ -49,7 +49,7 @@ lint: .venv/dev-ready  ## check style, the rooms' imports and the types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pyright
+	$(BIN)/pyright -p pyproject.toml
 
 format: .venv/dev-ready  ## mend style
 	$(BIN)/ruff check --fix .

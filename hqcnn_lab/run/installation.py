@@ -184,7 +184,7 @@ def extras() -> Iterator[Finding]:
         marked = [(requirement, requirement.marker) for requirement in _requirements() if requirement.marker]
         of_extra = [(requirement, marker) for requirement, marker in marked if marker.evaluate({"extra": name})]
         needed = [requirement for requirement, marker in of_extra if not marker.evaluate({"extra": ""})]
-        lacking = [finding.name for finding in map(_package, needed) if finding.state != "ok"]
+        lacking = dict.fromkeys(finding.name for finding in map(_package, needed) if finding.state != "ok")
         if lacking:
             yield Finding("note", name, f'pip install "{PACKAGE}[{name}]"  (lacks {", ".join(lacking)})')
         else:

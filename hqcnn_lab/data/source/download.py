@@ -66,7 +66,7 @@ def fetch_kaggle(root: str | Path) -> Path:
         import kagglehub  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError as error:
         raise DownloadError(
-            f"kagglehub is not installed: `pip install "hqcnn-lab[download]"` and try again, or {by_hand}"
+            f'kagglehub is not installed: `pip install "hqcnn-lab[download]"` and try again, or {by_hand}'
         ) from error
     # Not into kagglehub's cache: whoever clears that would take the data away.
     try:

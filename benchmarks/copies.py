@@ -1,4 +1,4 @@
-"""Which images are near-duplicates hangs on the filter that made their thumbnails: how much, and what a split cuts.
+"""Which images are near-duplicates depends on the filter that made their thumbnails: how much, and what a split cuts.
 
     python benchmarks/copies.py /data/brain
 

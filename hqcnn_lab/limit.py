@@ -5,6 +5,7 @@ from a notebook. A room keeps the limits of its own arguments, in `limits.py`.
 """
 
 import math
+import numbers
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -68,7 +69,7 @@ def check_limits(
 
 def is_whole(value: object) -> bool:
     """Whether this is a whole number; True is none."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_finite(value: Any) -> bool:
@@ -106,6 +107,7 @@ def each(limit: Limit, words: str, n_values: range = range(1, sys.maxsize)) -> L
     """A list, each of whose values is within a limit; how many there may be is in `n_values`."""
 
     def holds(x: Any) -> bool:
+        x = x.tolist() if hasattr(x, "tolist") else x  # an array or a tensor
         is_list = isinstance(x, Sequence) and not isinstance(x, str)
         return is_list and len(x) in n_values and all(map(limit.holds, x))
 

@@ -54,6 +54,7 @@ WRONG = {
     "study.lr_factors=[1,1.0]": "must be positive numbers, each once",
     "study.seeds=[0,100]": "study.seeds: 100 is among study.tune_seeds; results take fresh seeds",
     "study.seeds=[]": "study.seeds=[]: needs at least one",
+    "study.arms=null": "study.arms=None: must be names, each with a list of overrides",  # regression: a traceback
     "study.tune_seeds=[]": "study.tune_seeds=[]: needs at least one, or study.lr_factors=[1]",
     "study.tune_seeds=[-1]": "study.tune_seeds=[-1]: must be whole numbers from 0 on",
     "sweep=noise": "sweep=noise: sweep is called study now: study=noise",

@@ -25,6 +25,12 @@ from hqcnn_lab.config.path import check_folder, check_run_folder
 from hqcnn_lab.error import ConfigError, first_line, shown
 
 _FREE_TYPES = ("trainer.devices", "optim.tau")  # a number, a list or "auto"; a number or null
+_OF_OTHERS = {"study": "a study is `python -m hqcnn_lab.study study=…`"}
+_OF_OTHERS |= {
+    "sweep": f"a sweep is `-m` with several values; {_OF_OTHERS['study']}",
+    "write": "the phantom's files are written by `python -m hqcnn_lab.prepare write=…`",
+    "export": "a trained network's export is `python -m hqcnn_lab.export run=…`",
+}
 
 
 def check_command_line(
@@ -115,7 +121,9 @@ def _check_key(key: str, reference: DictConfig) -> None:
     # First among the keys of its own group: across groups, a shared prefix alone would look like a match.
     near = [siblings[n] for n in difflib.get_close_matches(name, siblings, n=1)]
     near = near or difflib.get_close_matches(key, keys, n=1, cutoff=0.8)
-    if group == "trainer" and name in TRAINER:
+    if key in _OF_OTHERS:
+        hint = _OF_OTHERS[key]
+    elif group == "trainer" and name in TRAINER:
         hint = f"conf/trainer/ leaves it out; Lightning's Trainer takes it, add it by +{key}=…"
     elif near:
         hint = f"did you mean {near[0]}?"

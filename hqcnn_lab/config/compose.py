@@ -1,5 +1,6 @@
 """Compose the files of `conf/` with overrides into one configuration, and say in one line why that cannot be done."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -35,17 +36,22 @@ def compose(overrides: Sequence[str], name: str = "config", with_hydra: bool = F
     `with_hydra` adds Hydra's own part, where the launcher and the folders stand.
     """
     try:
-        return _composed(name, tuple(overrides), with_hydra, Path.cwd()).copy()
+        return _composed(name, tuple(overrides), with_hydra, *_surroundings()).copy()
     except Exception as error:  # Hydra and OmegaConf have words for some mistakes, and let Python's through for others
         raise ConfigError(_why_not(error, overrides, name)) from error
 
 
 @lru_cache(maxsize=8)  # one command composes the same several times, a tenth of a second each
-def _composed(name: str, overrides: tuple[str, ...], with_hydra: bool, _folder: Path) -> DictConfig:
-    """`_folder`, the current one, is in Hydra's part."""
+def _composed(name: str, overrides: tuple[str, ...], with_hydra: bool, *_surroundings: object) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         return hydra_compose(name, list(overrides), return_hydra_config=with_hydra)
+
+
+def _surroundings() -> tuple[object, ...]:
+    """What else a composition depends on: the files of `conf/`, the environment, and the folder, in Hydra's part."""
+    files = tuple((str(path), path.stat().st_mtime_ns) for path in sorted(CONFIG_DIR.rglob("*.yaml")))
+    return files, tuple(sorted(os.environ.items())), Path.cwd()
 
 
 def _why_not(error: Exception, overrides: Sequence[str], name: str) -> str:

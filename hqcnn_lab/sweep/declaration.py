@@ -68,6 +68,8 @@ def check_study(config: DictConfig) -> None:
     check_name("scale.name", scale.name)
     for key in ("study.arms", "study.conditions"):
         named = OmegaConf.select(config, key)
+        if not OmegaConf.is_dict(named):
+            raise ConfigError(f"{key}={named}: must be names, each with a list of overrides")
         for name, overrides in named.items():
             if not re.fullmatch(r"\w+", str(name)):
                 raise ConfigError(f"{key}: {name} must be a name of letters, digits and _")

@@ -30,6 +30,8 @@ WRONG = {
     "optim.lrr=1": "optim.lrr: there is no such key; did you mean optim.lr?",
     "trainer.fast_dev_run=true": "trainer.fast_dev_run: there is no such key; conf/trainer/ leaves it out; Lightning's",
     "optmi.lr=1": "did you mean optim.lr?",
+    "sweep=optimizers": "a sweep is `-m` with several values; a study is `python -m hqcnn_lab.study study=…`",
+    "export=dicom": "a trained network's export is `python -m hqcnn_lab.export run=…`",
     "optim.zzz=1": "optim has lr, quantum_lr",
     "optim.momentum_max=1": "optim.momentum_max=1: must be at least 0 and below 1",
     "trainer.precision=bf8": "must be one of 32-true, bf16-mixed",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -239,3 +240,11 @@ def test_a_function_is_not_hidden_by_a_module_of_its_name() -> None:
         "assert all(callable(getattr(optim, name)) for name in optim.__all__)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    """Regression: what a notebook has counted with NumPy was no whole number to the classes."""
+    assert PhantomDataModule(n_train=np.int64(80), n_test=24, image_size=np.int64(16), batch_size=np.int64(8))
+    assert models.KNN(4, 16, n_neighbors=np.int64(3))
+    assert models.ANN(4, 16, hidden=np.array([8]))
+    assert not count(1).holds(np.bool_(True))

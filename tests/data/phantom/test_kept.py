@@ -32,14 +32,36 @@ def test_what_differs_is_drawn(n_drawn, tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-@pytest.mark.parametrize("damage", [b"", b"nonsense", None])
+@pytest.mark.parametrize("damage", [b"", b"nonsense", b"PK\3\4", "shorter", "zeros"])
 def test_a_damaged_file_is_written_again(n_drawn, tmp_path, damage):
     images, _ = kept_or_drawn(40, 3, 16, tmp_path)
     [path] = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
+    content = path.read_bytes()
+    # Regression: pixels that had become zeros were taken as they are, and a zip file's first bytes ended every start.
+    torn = {"shorter": content[:-100], "zeros": content[:-1000] + bytes(900) + content[-100:]}
+    path.write_bytes(damage if isinstance(damage, bytes) else torn[damage])
     np.testing.assert_array_equal(kept_or_drawn(40, 3, 16, tmp_path)[0], images)
     np.testing.assert_array_equal(kept_or_drawn(40, 3, 16, tmp_path)[0], images)
     assert len(n_drawn) == 2
+
+
+def test_the_newest_are_kept_and_nothing_of_others_is_touched(n_drawn, tmp_path):
+    # Regression: unfinished downloads in the same folder were removed.
+    others = [tmp_path / name for name in ("film.mp4.part", "x.99999999.part", "phantom.txt")]
+    for other in others:
+        other.touch()
+    for seed in range(kept._MOST_FILES + 2):
+        kept_or_drawn(40, seed, 16, tmp_path)
+    assert len(list(tmp_path.glob("phantom-*.npy"))) == kept._MOST_FILES
+    assert all(other.exists() for other in others)
+    kept_or_drawn(40, seed, 16, tmp_path)
+    assert len(n_drawn) == kept._MOST_FILES + 2
+
+
+def test_very_many_are_not_kept(n_drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept, "_MOST_PIXELS", 100)
+    kept_or_drawn(40, 3, 16, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_made_keeps_nothing(n_drawn, tmp_path):

@@ -90,7 +90,9 @@ def run_jobs(jobs: Iterable[Job], workers: int, threads: int | None = 1) -> Gene
             for sentinel in wait(list(running)):
                 process, job, since = running.pop(sentinel)
                 process.join()
-                yield Ended(job, process.exitcode, time.monotonic() - since)
+                ended = Ended(job, process.exitcode, time.monotonic() - since)
+                process.close()  # not later, as garbage: Python would drop a Ctrl-C that comes just then
+                yield ended
     finally:
         _stop([process for process, *_ in running.values()])
 

@@ -230,6 +230,7 @@ def test_every_factor_runs_where_nothing_is_chosen(here: Path, monkeypatch: pyte
     assert {(row["arm"], row["factor"]) for row in rows} == {(a, f) for a in ("gvco", "adam") for f in "13"}
 
 
+@pytest.mark.slow
 def test_a_study_of_an_older_version_goes_on_and_is_reported(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Older versions called what is declared `sweep`, on the command line and in study.yaml.
     monkeypatch.setattr(study_training, "run_jobs", plant(lambda lr, s: {"val/accuracy": 0.9}))

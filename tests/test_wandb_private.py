@@ -67,6 +67,7 @@ def test_a_run_imports_launch_only_where_its_inputs_may_be_declared(tmp_path: Pa
     assert run.stdout.split() == ["False", "1"], f"{broken}\n{run.stderr}"
 
 
+@pytest.mark.slow
 def test_a_figure_becomes_an_image_where_nobody_has_imported_pyplot(tmp_path: Path) -> None:
     # Regression: the test of a run was not mirrored once torchmetrics no longer imported it by the way.
     code = (

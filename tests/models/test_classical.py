@@ -105,6 +105,7 @@ def test_published_size(make: Callable[..., nn.Module], published: int) -> None:
     assert logits.shape == (2, 1000)
 
 
+@pytest.mark.slow
 def test_resnet_halves_the_side_five_times_as_published() -> None:
     """MONAI's own default, a stem without stride, has as many weights."""
     with torch.device("meta"):

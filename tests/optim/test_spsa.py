@@ -188,6 +188,7 @@ def fit(folder: Path, optim: str, n_directions: int = 1) -> tuple[ImageClassifie
     return model, trainer
 
 
+@pytest.mark.slow
 def test_running_averages_and_logged_metrics_are_those_of_adamw(tmp_path):
     # The extra evaluations must not be seen: neither in batch normalization nor in the log nor in random numbers.
     model, trainer = fit(tmp_path / "adamw", "adamw")

@@ -20,7 +20,7 @@ from typing import Any
 from hqcnn_lab.build import BuildError, build
 from hqcnn_lab.config.check import is_on_cpu
 from hqcnn_lab.error import ConfigError, first_line, shown
-from hqcnn_lab.torchmetrics_private import import_torchmetrics
+from hqcnn_lab.lightning_import_private import import_lightning
 
 # What the lab itself gives each part, and what it keeps from the class.
 _OURS = {
@@ -65,7 +65,7 @@ def _imports_that_stay() -> Iterator[None]:
         return
     gc.disable()
     try:
-        import_torchmetrics()
+        import_lightning()
         yield
     finally:
         gc.freeze()  # and none is looked at again

@@ -3,6 +3,8 @@
 import importlib
 from typing import Any
 
+from hqcnn_lab.lightning_import_private import import_lightning
+
 _HOME = {
     "ANN": "ann",
     "AlexNet": "alexnet",
@@ -34,5 +36,7 @@ __all__ = list(_HOME)
 def __getattr__(name: str) -> Any:
     """Import on first use: a network alone predicts without Lightning, which takes seconds to import."""
     if name in _HOME:
+        if name == "ImageClassifier":
+            import_lightning()
         return getattr(importlib.import_module(f"hqcnn_lab.models.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

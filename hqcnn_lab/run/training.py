@@ -15,6 +15,7 @@ from hqcnn_lab.config.interpolation import check_interpolations
 from hqcnn_lab.config.key import plain_values
 from hqcnn_lab.distributed import follow, is_follower
 from hqcnn_lab.error import first_line
+from hqcnn_lab.lightning_import_private import import_lightning
 
 if TYPE_CHECKING:
     from hqcnn_lab.record.run_record import RunRecord
@@ -25,6 +26,7 @@ def train(config: DictConfig) -> float | None:
 
     Whatever is raised on the way is written to `status.json` and raised again.
     """
+    import_lightning()
     import lightning.pytorch as pl
 
     from hqcnn_lab.record.run_record import FollowerRecord, RunRecord
@@ -56,6 +58,8 @@ def train(config: DictConfig) -> float | None:
 
 
 def _fit_and_test(config: DictConfig, record: "RunRecord") -> dict[str, Any]:
+    import torch
+
     from hqcnn_lab.build import BuildError, build
     from hqcnn_lab.callbacks import MetricsFirst, ResumeState, StopCheckpoint
     from hqcnn_lab.callbacks.checkpoint_io import WholeFileIO
@@ -95,6 +99,8 @@ def _fit_and_test(config: DictConfig, record: "RunRecord") -> dict[str, Any]:
     parts: dict[str, Any] = {"plugins": [WholeFileIO()], "use_distributed_sampler": False}
     if plain["trainer"]["devices"] == [0] and is_on_cpu(plain["trainer"]["accelerator"]):
         parts["devices"] = 1  # Lightning takes a list for GPUs alone
+    if plain["trainer"].get("deterministic") is False and not torch.are_deterministic_algorithms_enabled():
+        parts["deterministic"] = None  # to be told that nothing changes, torch imports its compiler
     trainer = build(plain["trainer"], callbacks=callbacks, logger=loggers, **parts)
     if plain["optim"]["_target_"]:
         if hasattr(model.net, "load_initial_weights") and plain["ckpt_path"] is None:

@@ -28,13 +28,6 @@ OF_ONE_RUN = (
 )
 PATIENCE = 20  # seconds that a run gets to write its status when it is told to end
 
-# Imported once, in the process that every run is forked from, before any thread starts, so that the fork is safe.
-_PRELOAD = [
-    *("hqcnn_lab.sweep.jobs", "hqcnn_lab.run.training", "hqcnn_lab.run.resume", "hqcnn_lab.run.summary"),
-    *("hqcnn_lab.record.run_record", "hqcnn_lab.callbacks", "lightning.pytorch.loggers"),
-    *("hqcnn_lab.data.phantom_datamodule", "hqcnn_lab.models.hqcnn"),
-]
-
 
 class Job(NamedTuple):
     """A run: its folder, and the overrides of `hqcnn_lab.train` that make it.
@@ -105,7 +98,7 @@ def _context() -> "ForkServerContext | SpawnContext":
         # In a worker of joblib the method is joblib's own, which a child process would not know.
         multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
+    context.set_forkserver_preload(["hqcnn_lab.sweep.preloaded"])
     # A Ctrl-C reaches every process of the terminal, also one that is about to ignore it. A signal that is blocked here
     # is blocked in the new process too, so that only the study ends its runs. (The tracker's start would unblock it.)
     resource_tracker.ensure_running()

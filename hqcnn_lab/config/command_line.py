@@ -9,7 +9,7 @@ import difflib
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from hqcnn_lab.config.check import check
@@ -103,7 +103,10 @@ def _checked(parsed: list[Override], lines: list[str], name: str) -> DictConfig:
 @cache
 def _defaults(choices: tuple[str, ...], name: str) -> DictConfig:
     """What these choices of groups come to, every key at its default: the same for most jobs of a sweep."""
-    return compose(list(choices), name)
+    config = compose(list(choices), name, with_hydra=True)  # as a line is that says nothing else: once for both
+    with open_dict(config):
+        del config["hydra"]
+    return config
 
 
 def _check_choice(group: str, value: str) -> None:
@@ -136,10 +139,10 @@ def _check_key(key: str, reference: DictConfig) -> None:
 
 def _check_added(parsed: list[Override], name: str) -> None:
     """Whether what is added, `+key=value`, was meant for another key; one of a user's own may be referred to."""
-    groups = [*_defaults((), name), "hydra"]
-    for override in parsed:
+    for override in (override for override in parsed if override.is_add()):
         key, _, inner = override.key_or_group.partition(".")
-        if override.is_add() and key not in groups and (inner or not (CONFIG_DIR / key).is_dir()):
+        groups = [*_defaults((), name), "hydra"]
+        if key not in groups and (inner or not (CONFIG_DIR / key).is_dir()):
             near = difflib.get_close_matches(key, groups, n=1)
             if near or (CONFIG_DIR / key).is_dir():
                 hint = f"did you mean {near[0]}?" if near else "leave it out"

@@ -1,5 +1,6 @@
 """What the tests share: small images as files, small runs, and the real images where they are at hand."""
 
+import os
 import signal
 import tarfile
 from collections import Counter
@@ -11,6 +12,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 from PIL import Image
+from quick_compose import parse_once
 
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data.source.layout import CLASSES, HALVES
@@ -24,6 +26,7 @@ hypothesis.settings.load_profile("lab")
 torch.set_num_threads(1)
 # A shell that starts the tests in the background (`&`) has them ignore Ctrl-C, and runs here are told to end by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+parse_once()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +39,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
     items.sort(key=lambda item: -n_slow[item.path] / n_tests[item.path])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call() -> None:
+    """Take away the variable that names the test: with it, no two tests compose in the same environment, and what one
+    has composed is composed anew for the next.
+    """
+    os.environ.pop("PYTEST_CURRENT_TEST", None)
 
 
 # A network and a data set so small that a whole run takes a second or two.

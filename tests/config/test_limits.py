@@ -106,7 +106,9 @@ def refusal(call: Callable[[], Any], kind: type[ValueError] = ValueError) -> str
 
 def judged_by_config(overrides: list[str], key: str, name: str = "config") -> Iterator[tuple[Any, str | None]]:
     """Each of `EDGES`, and what the check of a configuration says of it."""
-    config = compose([*(["name=a"] if name == "config" else []), *overrides], name)
+    whole = compose([*(["name=a"] if name == "config" else []), *overrides], name)
+    # Of the other parts, the check would say the same each time.
+    config = OmegaConf.masked_copy(whole, [key.partition(".")[0]])
     for value in EDGES:
         OmegaConf.update(config, key, value, merge=False, force_add=True)
         said = refusal(lambda: check_values(config), ConfigError)

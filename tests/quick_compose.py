@@ -26,7 +26,7 @@ def _kept(repository: ConfigRepository, config_path: str) -> Any:
     key = config_path, *places, *times
     if key not in _read:
         result = read_anew(repository, config_path)
-        if result is None or result.provider == "schema":  # a plugin may come and bring one
+        if not times and (result is None or result.provider != "hydra"):  # of a plugin, which may yet come
             return result
         _read[key] = pickle.dumps(result)
     return pickle.loads(_read[key])

@@ -20,11 +20,12 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 MESSAGE = 1 << 17  # bytes, at most
-LARGE = ("monai.losses", "sklearn.neighbors", "sklearn.svm", "skimage.feature", "skops.io", "matplotlib.pyplot")
-LARGE += ("lightning.pytorch.loggers", "wandb", "plotly.graph_objects", "joblib", "optuna", "submitit", "hydra.main")
+LARGE = ("sklearn.neighbors", "matplotlib.pyplot", "lightning.pytorch.loggers", "wandb", "plotly.graph_objects")
+LARGE += ("joblib", "optuna", "submitit", "hydra.main")
 # It fills the place of packages that torchquantum lacks, and is read where a test asks for it.
 LEFT_OUT = "hqcnn_lab.quantum.engine.torchquantum"
 
@@ -69,7 +70,9 @@ def main(descriptor: int) -> None:
 
 def _import_all() -> None:
     import hqcnn_lab
+    from hqcnn_lab.lightning_import_private import import_lightning
 
+    import_lightning()
     names = [module.name for module in pkgutil.walk_packages(hqcnn_lab.__path__, "hqcnn_lab.")]
     for name in [*names, *LARGE]:
         if name != LEFT_OUT:
@@ -79,10 +82,23 @@ def _import_all() -> None:
         if name.count(".") == 1 and hasattr(sys.modules.get(name), "main"):
             del sys.modules[name]  # an entry point: it is read anew, as __main__
             delattr(hqcnn_lab, name.rpartition(".")[2])
+    _compose_once()
     tasks = os.listdir("/proc/self/task")  # noqa: PTH208 (names are all that is wanted)
     assert len(tasks) == 1, f"a fork of {len(tasks)} threads keeps one of them"
     gc.collect()
     gc.freeze()  # what no collection looks at stays shared between the processes
+
+
+def _compose_once() -> None:
+    """Have Hydra find its plugins and read the configuration, and its parser learn the grammar: half a composition."""
+    sys.path.append(str(Path(__file__).parent))
+    quick_compose = importlib.import_module("quick_compose")
+    sys.path.pop()
+    quick_compose.parse_once()
+    from hqcnn_lab.config import compose
+
+    compose.compose(["name=a", "optim.lr=0.1", "model.widths=[8,8]"], with_hydra=True)
+    compose._composed.cache_clear()
 
 
 def _say(answer: socket.socket, number: int) -> None:

@@ -35,10 +35,8 @@ def run(*line: str, cwd: Path | str | None = None, **variables: str | None) -> E
 
 def run_anew(*line: str, cwd: Path | str | None = None, text: str = "", **variables: str | None) -> Ended:
     """As `run`, in a process that imports everything itself, as a user's does; it may read `text`."""
-    environment = _environment(variables)
-    return subprocess.run(
-        [sys.executable, *line], cwd=cwd, env=environment, input=text, capture_output=True, text=True, check=False
-    )
+    given = {"cwd": cwd, "env": _environment(variables), "input": text, "timeout": 240}
+    return subprocess.run([sys.executable, *line], capture_output=True, text=True, check=False, **given)
 
 
 def _environment(variables: dict[str, str | None]) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """The process behind `warm`: it has imported what the lab's commands import, and forks one process for each command.
 
-A fork takes 20 ms, the imports take seconds. What a command forks or starts by itself is its own, but for the two kinds
-of process that would import everything once more: multiprocessing's fork server and a worker of joblib. Those come from
-processes that a command's process has forked at its very start, before any thread, and that wait for such work.
+A fork takes 20 ms, the imports take seconds. What a command forks or starts by itself is its own, but for what would
+import everything once more: multiprocessing's fork server, a worker of joblib, a job of submitit's, and another process
+of the same run. Those come from processes that a command's process has forked at its very start, before any thread, and
+that wait for such work.
 """
 
 import atexit
@@ -16,6 +17,7 @@ import runpy
 import select
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -126,6 +128,7 @@ def _become(wanted: dict[str, Any], descriptors: dict[int, int]) -> None:
     os.environ.update(wanted["environment"])
     tempfile.tempdir = None  # TMPDIR may be another one
     _seed_anew()
+    _read_rank()
     kind, what, *arguments = wanted["line"]
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
     sys.path[:0] = [wanted["cwd"] if kind == "-m" else "", *paths]
@@ -159,6 +162,15 @@ def _seed_anew() -> None:
     torch.seed()
 
 
+def _read_rank() -> None:
+    """Which process of a run this is: read as the two are imported."""
+    from lightning.fabric.utilities import rank_zero
+    from torchmetrics.utilities import prints
+
+    rank_zero.rank_zero_only.rank = rank_zero._get_rank() or 0
+    prints.rank_zero_only.rank = int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def _end() -> None:
     """Spare a command the third of a second in which Python takes its modules apart."""
     for stream in (sys.stdout, sys.stderr):
@@ -171,30 +183,55 @@ def _end() -> None:
 
 
 def _keep_some_waiting(line: list[str]) -> None:
-    """Have the fork server, and the workers of `hydra/launcher=cores`, come from forks that are made now."""
+    """Have the fork server, and what is about to start Python anew, come from forks that are made now."""
     from multiprocessing import util
 
     servers = [_Waiting()]
-    workers = [_Waiting(), _Waiting()] if "hydra/launcher=cores" in line else []
 
     def spawn(path: str, arguments: list[str], descriptors: list[int]) -> int:
         if servers and "multiprocessing.forkserver" in os.fsdecode(arguments[-1]):
-            return servers.pop().run(arguments[-2:], descriptors, os.environ)
+            return servers.pop().run(arguments[-2:], {n: n for n in descriptors}, os.environ)
         return start(path, arguments, descriptors)
 
     start = util.spawnv_passfds
     util.spawnv_passfds = spawn
-    if workers:
-        from joblib.externals.loky.backend import fork_exec as loky
+    if "hydra/launcher=cores" in line:
+        _keep_workers_of_joblib(2)
+    n_processes = {"hydra/launcher=slurm_local": 2, "submitit.local._local": 1, "trainer.devices=2": 1}
+    if n := sum(n for word, n in n_processes.items() if word in line and "LOCAL_RANK" not in os.environ):
+        _keep_subprocesses(n)
 
-        execute = loky.fork_exec
 
-        def execute_or_fork(line: list[str], descriptors: list[int], env: dict[str, str] | None = None) -> int:
-            if workers:
-                return workers.pop().run(line[1:], descriptors, os.environ | (env or {}))
-            return execute(line, descriptors, env=env)
+def _keep_workers_of_joblib(n: int) -> None:
+    from joblib.externals.loky.backend import fork_exec as loky
 
-        loky.fork_exec = execute_or_fork
+    workers = [_Waiting() for _ in range(n)]
+    execute = loky.fork_exec
+
+    def execute_or_fork(line: list[str], descriptors: list[int], env: dict[str, str] | None = None) -> int:
+        if workers:
+            return workers.pop().run(line[1:], {int(n): int(n) for n in descriptors}, os.environ | (env or {}))
+        return execute(line, descriptors, env=env)
+
+    loky.fork_exec = execute_or_fork
+
+
+def _keep_subprocesses(n: int) -> None:
+    """For `subprocess.Popen([sys.executable, "-m", …])`."""
+    processes = [_Waiting() for _ in range(n)]
+    execute = subprocess._fork_exec
+
+    def execute_or_fork(*given: Any) -> int:
+        line, _, _, kept, cwd, variables, stdin, _, _, stdout, _, stderr, _, of_errors, *_ = given
+        line = [os.fsdecode(word) for word in line if word != "-u"]  # what it prints is read at its end
+        if not processes or line[:2] != [sys.executable, "-m"]:
+            return execute(*given)
+        environment = dict(os.fsdecode(each).split("=", 1) for each in variables or ()) or os.environ
+        streams = {number: at for number, at in enumerate((stdin, stdout, stderr)) if at != -1}
+        descriptors = streams | {number: number for number in kept if number != of_errors}
+        return processes.pop().run(line[1:], descriptors, environment, cwd)
+
+    subprocess._fork_exec = execute_or_fork
 
 
 class _Waiting:
@@ -216,14 +253,15 @@ class _Waiting:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
-    def run(self, line: list[str], descriptors: list[int], environment: Mapping[str, str]) -> int:
-        """Have it run `line`, with `descriptors` at the numbers they have here; return its own number."""
-        numbers = sorted({int(number) for number in descriptors})
+    def run(
+        self, line: list[str], descriptors: dict[int, int], environment: Mapping[str, str], cwd: str | None = None
+    ) -> int:
+        """Have it run `line`, with each number of `descriptors` for what is its value here; return its own number."""
         ignored = [n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN]
-        wanted = {"line": [os.fsdecode(word) for word in line], "numbers": numbers, "environment": dict(environment)}
+        wanted = {"line": [os.fsdecode(word) for word in line], "environment": dict(environment)}
+        wanted |= {"numbers": list(descriptors), "cwd": cwd or os.getcwd()}  # noqa: PTH109 (a text for JSON)
         wanted |= {"ignored": ignored, "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, []))}
-        wanted["cwd"] = os.getcwd()  # noqa: PTH109 (a text for JSON)
-        socket.send_fds(self._work, [json.dumps(wanted).encode()], numbers)
+        socket.send_fds(self._work, [json.dumps(wanted).encode()], list(descriptors.values()))
         self._work.close()
         return self._pid
 

@@ -2,15 +2,14 @@
 
 import csv
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import warm
 from conftest import TINY, tiny_config
 from torch import nn
 
@@ -53,20 +52,12 @@ if __name__ == "__main__":
 """
 
 
-def run(cwd: Path, *overrides: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    program = cwd / "program.py"  # Lightning starts it anew for each process
-    program.write_text(PROGRAM)
+def run(cwd: Path, *overrides: str, anew: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
+    """In two processes; with `anew`, Lightning and we start them as it does for a user."""
+    (cwd / "program.py").write_text(PROGRAM)
     two = ["trainer.devices=2", "trainer.strategy=ddp", "resume=auto"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])} | variables
-    return subprocess.run(
-        [sys.executable, str(program), *TINY, *SAME, *two, *overrides],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    line = ["-m", "program", *TINY, *SAME, *two, *overrides]
+    return (warm.run_anew if anew else warm.run)(*line, cwd=cwd, **variables)
 
 
 def values_of(*runs: Path) -> dict[tuple[str, str], float]:
@@ -118,7 +109,7 @@ def test_interrupted_run_of_two_processes_equals_one_of_one_process(
 
 
 def test_run_ends_when_one_of_its_processes_dies(tmp_path: Path) -> None:
-    ended = run(tmp_path, "logger=none", END_AT="1 0 1", END_BY=str(int(signal.SIGKILL)))
+    ended = run(tmp_path, "logger=none", anew=True, END_AT="1 0 1", END_BY=str(int(signal.SIGKILL)))
     assert ended.returncode not in (0, None)
     [folder] = (tmp_path / "runs").iterdir()
     status = json.loads((folder / "status.json").read_text())

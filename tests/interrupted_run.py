@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import DictConfig
-from run_results import best_epoch
+from run_results import best_epoch, rows_of
 
 from hqcnn_lab.models import ImageClassifier
 from hqcnn_lab.run.training import train
@@ -79,3 +79,13 @@ def assert_same_result(whole: Path, resumed: Path) -> None:
     timeless = {key for key in one if "seconds" not in key}
     assert {key: one[key] for key in timeless} == {key: other[key] for key in timeless}
     assert (whole / "predictions.csv").read_text() == (resumed / "predictions.csv").read_text()
+
+
+def logged(*runs: Path) -> dict[tuple[str, str], list[str]]:
+    """Every value that the runs logged, once for each time it was: (step, name) → values; times left out."""
+    values: dict[tuple[str, str], list[str]] = {}
+    for row in (row for run in runs for row in rows_of(run)):
+        for key, value in row.items():
+            if value and not key.startswith("seconds"):
+                values.setdefault((row["step"], key), []).append(value)
+    return values

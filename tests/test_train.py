@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 from conftest import TINY_PHANTOM, tiny_config
-from interrupted_run import AUGMENT_ALL, RESUMED
+from interrupted_run import AUGMENT_ALL
 from lightning.pytorch.callbacks import ModelCheckpoint
 from omegaconf import DictConfig, OmegaConf
 from run_results import best_epoch, rows_of
@@ -25,7 +25,6 @@ from run_results import best_epoch, rows_of
 from hqcnn_lab.build import build
 from hqcnn_lab.callbacks import Convergence, WeightAverage
 from hqcnn_lab.config.compose import compose
-from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.data import ImageDataModule, PhantomDataModule
 from hqcnn_lab.data.datamodule import UnusableData
 from hqcnn_lab.error import ConfigError
@@ -36,17 +35,6 @@ from hqcnn_lab.run.training import train
 from hqcnn_lab.train import main
 
 pytestmark = pytest.mark.slow
-
-
-def last_values(run: Path, epoch: int) -> dict[str, str]:
-    """Everything logged in one epoch, by step; times left out."""
-    return {
-        f"{row['step']}/{key}": value
-        for row in rows_of(run)
-        if row["epoch"] == str(epoch)
-        for key, value in row.items()
-        if value and not key.startswith("seconds")
-    }
 
 
 @pytest.fixture(scope="module")
@@ -113,43 +101,6 @@ def test_gvco_controls_stay_in_their_bounds(run: Path) -> None:
     assert scales
     assert all(0.05 - 1e-6 <= scale <= 1 for scale in scales)
     assert all(0.85 - 1e-6 <= momentum <= 0.96 + 1e-6 for momentum in momenta)
-
-
-def test_every_optimizer_is_resumed() -> None:
-    optimizers = {path.stem for path in (CONFIG_DIR / "optim").glob("*.yaml")} - {"none"}
-    assert {chosen[0] for chosen in RESUMED} == optimizers
-
-
-@pytest.mark.parametrize("chosen", RESUMED, ids=lambda chosen: chosen[0])
-def test_resumed_run_equals_an_uninterrupted_one(
-    chosen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Regression: Lightning makes the first iterator after a resume before it tells the sampler the epoch, and dropout
-    # and augmentation drew on whatever the generator had come to.
-    overrides = [f"optim={chosen[0]}", *chosen[1:]]
-    overrides += ["trainer.max_epochs=4", "trainer.log_every_n_steps=2", "test_checkpoint=best"]
-    train(tiny_config(tmp_path / "whole", *overrides))
-    with monkeypatch.context() as patch:
-        patch.setattr(Convergence, "on_train_epoch_start", _interrupt_at_epoch_2)
-        with pytest.raises(ConnectionAbortedError):
-            train(tiny_config(tmp_path / "cut", *overrides))
-    assert json.loads((tmp_path / "cut" / "status.json").read_text())["status"] == "failed"
-    train(tiny_config(tmp_path / "resumed", *overrides, f"ckpt_path={tmp_path}/cut/checkpoints/last.ckpt"))
-
-    for epoch in (2, 3):
-        resumed = last_values(tmp_path / "resumed", epoch)
-        assert len(resumed) > 20
-        assert resumed == last_values(tmp_path / "whole", epoch)
-    whole, resumed = (
-        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("whole", "resumed")
-    )
-    assert whole["global_step"] == resumed["global_step"]
-    for key in ("state_dict", "current_model_state"):
-        assert all(torch.equal(whole[key][name], tensor) for name, tensor in resumed[key].items())
-    whole, resumed = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("whole", "resumed"))
-    assert best_epoch(tmp_path / "whole") == best_epoch(tmp_path / "resumed")
-    timeless = {key for key in whole if "seconds" not in key}
-    assert {key: whole[key] for key in timeless} == {key: resumed[key] for key in timeless}
 
 
 def test_resumed_run_remembers_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,8 @@ import torch
 import warm
 from conftest import TINY_PHANTOM, tiny_config
 from filelock import FileLock
-from interrupted_run import RESUMED, assert_same_result, cut, into, killed, told
+from interrupted_run import assert_same_result, cut, into, killed, logged, told
 from omegaconf import DictConfig, OmegaConf
-from run_results import rows_of
 
 from hqcnn_lab.analysis.metrics import read_metrics
 from hqcnn_lab.callbacks import StopCheckpoint
@@ -35,37 +34,6 @@ from hqcnn_lab.run.training import train
 pytestmark = pytest.mark.slow
 
 SMALL = ["dataset.n_train=60", "dataset.n_test=9", "dataset.batch_size=8", "trainer.max_epochs=2"]
-N_BATCHES = 6  # of an epoch: 54 images
-
-
-def logged(*runs: Path) -> dict[tuple[str, str], list[str]]:
-    """Every value that the runs logged, once for each time it was: (step, name) → values; times left out."""
-    values: dict[tuple[str, str], list[str]] = {}
-    for row in (row for run in runs for row in rows_of(run)):
-        for key, value in row.items():
-            if value and not key.startswith("seconds"):
-                values.setdefault((row["step"], key), []).append(value)
-    return values
-
-
-# Within the last epoch, the first, and at an epoch's first batch.
-PLACES = [(1, 3), (0, 2), (1, 0)]
-
-
-@pytest.mark.parametrize("index", range(len(RESUMED)), ids=[chosen[0] for chosen in RESUMED])
-def test_run_resumed_within_an_epoch_equals_an_uninterrupted_one(index: int, tmp_path: Path) -> None:
-    name, *overrides = RESUMED[index]
-    number = (signal.SIGTERM, signal.SIGINT)[index % 2]
-    log = f"trainer.log_every_n_steps={1 + index % 2}"
-    config = tiny_config(tmp_path, f"optim={name}", *overrides, *SMALL, log, "test_checkpoint=best")
-    train(into(config, tmp_path / "whole"))
-    cut(into(config, tmp_path / "cut"), 128 + number, "training", *PLACES[index % 3], told(number))
-    assert json.loads((tmp_path / "cut/status.json").read_text())["error"] == "interrupted"
-    assert not list(tmp_path.rglob("*.part"))
-    train(into(config, tmp_path / "resumed", ckpt_path=f"{tmp_path}/cut/checkpoints/last.ckpt"))
-    assert_same_result(tmp_path / "whole", tmp_path / "resumed")
-    # Nothing is logged twice, and nothing is missing.
-    assert logged(tmp_path / "cut", tmp_path / "resumed") == logged(tmp_path / "whole")
 
 
 def test_run_of_mixed_precision_and_gathered_gradients_is_resumed(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def _keep_some_waiting(line: list[str]) -> None:
 
     start = util.spawnv_passfds
     util.spawnv_passfds = spawn
-    if "hydra/launcher=cores" in line:
+    if "hydra.launcher.n_jobs=2" in line:
         _keep_workers_of_joblib(2)
     n_processes = {"hydra/launcher=slurm_local": 2, "submitit.local._local": 1, "trainer.devices=2": 1}
     if n := sum(n for word, n in n_processes.items() if word in line and "LOCAL_RANK" not in os.environ):

@@ -13,8 +13,8 @@ from hqcnn_lab.run.training import train
 
 pytestmark = pytest.mark.slow
 
-SMALL = ["dataset.n_train=60", "dataset.n_test=9", "dataset.batch_size=8", "trainer.max_epochs=3"]
-# Within the last epoch, the first, and at an epoch's first batch; an epoch has 6.
+SMALL = ["dataset.n_train=48", "dataset.n_test=8", "dataset.batch_size=8", "trainer.max_epochs=3"]
+# Within the last epoch, the first, and at an epoch's first batch; an epoch has 5.
 PLACES = [(2, 3), (0, 2), (2, 0)]
 
 

@@ -4,14 +4,13 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import TINY_PHANTOM
 
 from hqcnn_lab.record.state import state_of
@@ -72,15 +71,8 @@ def rows_of(run: Path) -> list[dict[str, str]]:
 
 def test_a_job_computes_what_the_command_line_computes(ended: dict[str, Ended], tmp_path: Path) -> None:
     job = ended["good"].job
-    command = [sys.executable, "-m", "hqcnn_lab.train", *job.overrides, "hydra.run.dir=run"]
-    root = str(Path(__file__).parents[2])
-    subprocess.run(
-        command,
-        cwd=tmp_path,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root},
-        check=True,
-        capture_output=True,
-    )
+    run = warm.run(*warm.TRAIN, *job.overrides, "hydra.run.dir=run", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
     assert rows_of(job.folder) == rows_of(tmp_path / "run")
     assert (job.folder / "predictions.csv").read_bytes() == (tmp_path / "run" / "predictions.csv").read_bytes()
     ours, theirs = ((run / "config.yaml").read_text() for run in (job.folder, tmp_path / "run"))

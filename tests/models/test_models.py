@@ -1,11 +1,13 @@
 """Every `model=` there is: trained, reloaded, asked again; and the combinations that make no sense."""
 
 import csv
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 from every_network import MODELS, QUICK
+from omegaconf import DictConfig
 
 from hqcnn_lab import models
 from hqcnn_lab.build import BuildError
@@ -14,26 +16,43 @@ from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.data import PhantomDataModule
 from hqcnn_lab.error import ConfigError
-from hqcnn_lab.models import alexnet, vgg16
+from hqcnn_lab.models import alexnet, two_stage, vgg16
 from hqcnn_lab.models.trained import load_run
 from hqcnn_lab.run.training import train
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_model_trains_reloads_and_predicts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # As they are, a checkpoint of these two takes gigabytes.
+@cache
+def on_files(name: str) -> DictConfig:
+    """The config of a network on a data set of files, each composed once. Not to be changed."""
+    return compose([f"model={name}", "dataset=kaggle"])
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are, a checkpoint of some takes gigabytes, and a first stage learns from a thousand pictures."""
     monkeypatch.setattr(vgg16, "_CHANNELS", [[8, 8], [8, 8], [8, 8, 8], [8, 8, 8], [8, 8, 8]])
     monkeypatch.setattr(vgg16, "_N_DENSE", 16)
     monkeypatch.setattr(alexnet, "_N_DENSE", 16)
+    monkeypatch.setattr("monai.networks.nets.resnet.get_inplanes", lambda: [8, 16, 32, 64])
+    monkeypatch.setattr(two_stage, "N_OTHERS", 50)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.usefixtures("small")
+def test_model_trains_reloads_and_predicts(name: str, tmp_path: Path) -> None:
     chosen = [f"model={name}"]
     if name == "ensemble":
         for member in ("knn", "linear"):
             train(compose([*QUICK, f"model={member}", f"paths.output_dir={tmp_path}/{member}"]))
         chosen.append(f"model.runs=[{tmp_path}/knn,{tmp_path}/linear]")
-    check_command_line([*chosen, *QUICK])
-    train(compose([*QUICK, *chosen, f"paths.output_dir={tmp_path}/run"]))
+    checked: list[DictConfig] = []
+    check_command_line(
+        [*chosen, *QUICK, f"paths.output_dir={tmp_path}/run"],
+        check=lambda config: checked.append(config.copy()) or check(config),
+    )
+    train(checked[0])
     with (tmp_path / "run" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     data = PhantomDataModule(n_train=40, n_test=8, image_size=64)
@@ -44,9 +63,8 @@ def test_model_trains_reloads_and_predicts(name: str, tmp_path: Path, monkeypatc
     torch.testing.assert_close(probabilities, expected, atol=2e-5, rtol=1e-4)
 
 
-def test_transfer_begins_from_the_file_and_needs_it_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vgg16, "_CHANNELS", [[8, 8], [8, 8], [8, 8, 8], [8, 8, 8], [8, 8, 8]])
-    monkeypatch.setattr(vgg16, "_N_DENSE", 16)
+@pytest.mark.usefixtures("small")
+def test_transfer_begins_from_the_file_and_needs_it_no_more(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     known = vgg16.VGG16(1000, 64).state_dict()
     torch.save(known, file)
@@ -63,7 +81,7 @@ def test_transfer_begins_from_the_file_and_needs_it_no_more(tmp_path: Path, monk
 
 
 def test_every_network_has_a_choice() -> None:
-    named = {compose([f"model={name}"]).model._target_ for name in MODELS}
+    named = {on_files(name).model._target_ for name in MODELS}
     assert named == {f"hqcnn_lab.models.{name}" for name in models.__all__ if name != "ImageClassifier"}
 
 
@@ -99,7 +117,10 @@ def test_combination_that_makes_no_sense_is_one_line(overrides: list[str], messa
 
 @pytest.mark.parametrize("name", MODELS)
 def test_model_goes_with_every_data_set_and_split(name: str, kaggle_root: Path) -> None:
-    runs = [] if name != "ensemble" else [f"model.runs=[{kaggle_root},{kaggle_root}]"]
+    config = on_files(name).copy()
+    config.dataset.root = str(kaggle_root)
+    if name == "ensemble":
+        config.model.runs = [str(kaggle_root), str(kaggle_root)]
     for split in ("official", "grouped", "random"):
-        data = ["dataset=kaggle", f"dataset.root={kaggle_root}", f"dataset.split={split}"]
-        check(compose([f"model={name}", *runs, *data]))
+        config.dataset.split = split
+        check(config)

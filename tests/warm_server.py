@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,8 @@ from typing import Any, NoReturn
 MESSAGE = 1 << 17  # bytes, at most
 LARGE = ("sklearn.neighbors", "matplotlib.pyplot", "lightning.pytorch.loggers", "wandb", "plotly.graph_objects")
 LARGE += ("joblib", "optuna", "submitit", "hydra.main")
+# They start no run in a process of its own.
+ALONE = ("wandb", *(f"hqcnn_lab.{name}" for name in ("dashboard", "evaluate", "predict", "prepare", "report", "train")))
 # It fills the place of packages that torchquantum lacks, and is read where a test asks for it.
 LEFT_OUT = "hqcnn_lab.quantum.engine.torchquantum"
 
@@ -87,6 +90,8 @@ def _import_all() -> None:
     _compose_once()
     tasks = os.listdir("/proc/self/task")  # noqa: PTH208 (names are all that is wanted)
     assert len(tasks) == 1, f"a fork of {len(tasks)} threads keeps one of them"
+    for left in weakref.finalize._registry:
+        left.atexit = False  # what the end of a process would undo of the imports, for 30 ms: torch's operators
     gc.collect()
     gc.freeze()  # what no collection looks at stays shared between the processes
 
@@ -186,7 +191,8 @@ def _keep_some_waiting(line: list[str]) -> None:
     """Have the fork server, and what is about to start Python anew, come from forks that are made now."""
     from multiprocessing import util
 
-    servers = [_Waiting()]
+    is_alone = line[0] == "-m" and line[1] in ALONE and "-m" not in line[2:]  # a sweep is not
+    servers = [] if is_alone else [_Waiting()]
 
     def spawn(path: str, arguments: list[str], descriptors: list[int]) -> int:
         if servers and "multiprocessing.forkserver" in os.fsdecode(arguments[-1]):

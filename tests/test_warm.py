@@ -20,24 +20,31 @@ ENTRY_POINTS = sorted(
     if 'if __name__ == "__main__":' in path.read_text()
 )
 TELL = """
-import json, logging, os, random, signal, sys, threading
-import numpy, torch, matplotlib
-from hydra.core.global_hydra import GlobalHydra
-print(json.dumps({
+import json, os, random, signal, sys, threading
+told = {
     "argv": sys.argv, "path": sys.path[0], "cwd": os.getcwd(), "environment": dict(os.environ), "name": __name__,
-    "read": sys.stdin.read(), "threads": [threading.active_count(), torch.get_num_threads()],
+    "read": sys.stdin.read(), "threads": threading.active_count(),
     "signals": [str(signal.getsignal(number)) for number in sorted(signal.valid_signals())],
     "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
-    "handlers": len(logging.getLogger().handlers), "hydra": GlobalHydra.instance().is_initialized(),
-    "figures": matplotlib.get_backend(), "leads": os.getpgid(0) == os.getpid(), "seed": torch.initial_seed(),
-    "random": [random.random(), numpy.random.random(), float(torch.rand(1))],
-}))
+    "leads": os.getpgid(0) == os.getpid(), "random": [random.random()],
+}
 """
+OF_LIBRARIES = """
+import logging
+import numpy, torch, matplotlib
+from hydra.core.global_hydra import GlobalHydra
+told["random"] += [numpy.random.random(), float(torch.rand(1))]
+told |= {
+    "torch_threads": torch.get_num_threads(), "figures": matplotlib.get_backend(),
+    "handlers": len(logging.getLogger().handlers), "hydra": GlobalHydra.instance().is_initialized(),
+}
+"""
+PRINT = "print(json.dumps(told))"
 
 
 def test_it_has_what_a_new_process_has(tmp_path: Path) -> None:
-    (tmp_path / "tell.py").write_text(TELL)
-    for line in (["-c", TELL, "a", "b=[1]"], ["-m", "tell", "a"]):
+    (tmp_path / "tell.py").write_text(TELL + PRINT)
+    for line in (["-c", TELL + OF_LIBRARIES + PRINT, "a", "b=[1]"], ["-m", "tell", "a"]):
         process = warm.Process(*line, cwd=tmp_path, new_session=True, OF_MINE="1")
         out, err = process.communicate("some text")
         assert (process.returncode, err) == (0, "")
@@ -45,9 +52,31 @@ def test_it_has_what_a_new_process_has(tmp_path: Path) -> None:
         ours, theirs = json.loads(out), json.loads(anew.stdout)
         assert (ours.pop("leads"), theirs.pop("leads")) == (True, False)
         assert ours["environment"].pop("OF_MINE") == theirs["environment"].pop("OF_MINE") == "1"
-        for key in ("random", "seed"):
-            assert ours.pop(key) != theirs.pop(key) or key == "seed"
+        assert not set(ours.pop("random")) & set(theirs.pop("random"))
         assert ours == theirs
+
+
+def test_another_that_it_starts_has_it_too(tmp_path: Path) -> None:
+    """Here, where its line asks for two processes: they come from forks too."""
+    (tmp_path / "tell.py").write_text(f"{TELL}told['warm'] = 'torch' in sys.modules\n{PRINT}; sys.exit('why')")
+    start = """
+import os, subprocess, sys
+done = subprocess.run(
+    [sys.executable, "-u", "-m", "tell", "a"], cwd=sys.argv[1], env=dict(os.environ, OF_MINE="1"), input="some text",
+    capture_output=True, text=True, start_new_session=True,
+)
+print(done.stdout, end="")
+sys.exit(f"{done.returncode} {done.stderr}")
+"""
+    line = ("-c", start, str(tmp_path), "trainer.devices=2")
+    (ours, words), (theirs, words_anew) = (
+        (json.loads(process.stdout), process.stderr) for process in (warm.run(*line), warm.run_anew(*line))
+    )
+    assert words == words_anew == "1 why\n\n"
+    assert (ours.pop("warm"), theirs.pop("warm")) == (True, False)
+    assert ours.pop("random") != theirs.pop("random")
+    assert ours["leads"]
+    assert ours == theirs
 
 
 def test_no_two_share_their_random_numbers(tmp_path: Path) -> None:

@@ -228,14 +228,14 @@ def _keep_subprocesses(n: int) -> None:
     execute = subprocess._fork_exec
 
     def execute_or_fork(*given: Any) -> int:
-        line, _, _, kept, cwd, variables, stdin, _, _, stdout, _, stderr, _, of_errors, *_ = given
+        line, _, _, kept, cwd, variables, stdin, _, _, stdout, _, stderr, _, of_errors, _, new_session, *_ = given
         line = [os.fsdecode(word) for word in line if word != "-u"]  # what it prints is read at its end
         if not processes or line[:2] != [sys.executable, "-m"]:
             return execute(*given)
         environment = dict(os.fsdecode(each).split("=", 1) for each in variables or ()) or os.environ
         streams = {number: at for number, at in enumerate((stdin, stdout, stderr)) if at != -1}
         descriptors = streams | {number: number for number in kept if number != of_errors}
-        return processes.pop().run(line[1:], descriptors, environment, cwd)
+        return processes.pop().run(line[1:], descriptors, environment, cwd=cwd, new_session=new_session)
 
     subprocess._fork_exec = execute_or_fork
 
@@ -259,13 +259,12 @@ class _Waiting:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
-    def run(
-        self, line: list[str], descriptors: dict[int, int], environment: Mapping[str, str], cwd: str | None = None
-    ) -> int:
+    def run(self, line: list[str], descriptors: dict[int, int], environment: Mapping[str, str], **more: Any) -> int:
         """Have it run `line`, with each number of `descriptors` for what is its value here; return its own number."""
         ignored = [n for n in signal.valid_signals() if signal.getsignal(n) == signal.SIG_IGN]
         wanted = {"line": [os.fsdecode(word) for word in line], "environment": dict(environment)}
-        wanted |= {"numbers": list(descriptors), "cwd": cwd or os.getcwd()}  # noqa: PTH109 (a text for JSON)
+        wanted |= {"numbers": list(descriptors), **more}
+        wanted["cwd"] = wanted.get("cwd") or os.getcwd()  # noqa: PTH109 (a text for JSON)
         wanted |= {"ignored": ignored, "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, []))}
         socket.send_fds(self._work, [json.dumps(wanted).encode()], list(descriptors.values()))
         self._work.close()

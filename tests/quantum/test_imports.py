@@ -1,11 +1,10 @@
-"""What importing costs and leaves behind, each in an interpreter of its own."""
+"""What importing costs and leaves behind, each in a process of its own."""
 
-import os
 import re
-import subprocess
 import sys
 
 import pytest
+import warm
 
 from hqcnn_lab.quantum.engine import torchquantum as torchquantum_engine
 
@@ -13,13 +12,15 @@ pytestmark = pytest.mark.slow
 
 
 def run(code: str, *flags: str, path: str = "") -> None:
-    done = subprocess.run(
-        [sys.executable, *flags, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
-    )
+    _check(warm.run_anew(*flags, "-c", code, PYTHONPATH=path))
+
+
+def run_with_torch(code: str, path: str = "") -> None:
+    """Where torch and the like are there already; torchquantum is not."""
+    _check(warm.run("-c", code, PYTHONPATH=path))
+
+
+def _check(done: warm.Ended) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
 
@@ -35,19 +36,11 @@ assert "torch" not in sys.modules and "numpy" not in sys.modules
 """)
 
 
-def test_the_layers_need_no_torchquantum_until_it_runs_nor_lightning_nor_hydra():
+def test_the_optimizers_need_no_simulator_and_the_layers_no_torchquantum_until_it_runs():
     run("""
 import sys, torch
-from hqcnn_lab.quantum import FoldedModule, QuantumConv2d, QuantumLayer
-QuantumConv2d(1)(torch.zeros(1, 1, 2, 2))
-QuantumLayer(2, 1, engine="torchquantum")
-assert not {"torchquantum", "lightning", "hydra", "wandb"} & set(sys.modules)
-""")
-
-
-def test_the_optimizers_need_no_simulator():
-    run("""
-import sys, torch
+def imported(*names):
+    return {name for name in sys.modules if name.startswith(names)}
 from hqcnn_lab.optim import GVCO, QNG, SPSA
 weights = torch.nn.Parameter(torch.ones(2))
 for optimizer in (GVCO([weights]), SPSA([weights])):
@@ -56,8 +49,11 @@ for optimizer in (GVCO([weights]), SPSA([weights])):
     weights.sum().backward()
     optimizer.step()
 QNG([weights])
-assert not {name for name in sys.modules if name.startswith("hqcnn_lab.quantum")}
-assert not {"pytorch_optimizer", "lightning", "hydra", "wandb"} & set(sys.modules)
+assert not imported("hqcnn_lab.quantum", "pytorch_optimizer", "lightning", "hydra", "wandb")
+from hqcnn_lab.quantum import FoldedModule, QuantumConv2d, QuantumLayer
+QuantumConv2d(1)(torch.zeros(1, 1, 2, 2))
+QuantumLayer(2, 1, engine="torchquantum")
+assert not imported("torchquantum", "lightning", "hydra", "wandb")
 """)
 
 
@@ -90,7 +86,7 @@ assert all(importlib.util.find_spec(name) is None for name in absent)
     reason="qiskit or torchpack is real here",
 )
 def test_touching_a_placeholder_names_the_missing_package():
-    run("""
+    run_with_torch("""
 from hqcnn_lab.quantum.engine.torchquantum import torchquantum
 tq = torchquantum()
 def message(touch):
@@ -136,7 +132,7 @@ def test_other_peoples_imports_get_no_placeholder(tmp_path):
     (tmp_path / "pathos" / "__init__.py").write_text(
         "try:\n    import qiskit_nature.drivers\n    found = True\nexcept ImportError:\n    found = False\n"
     )
-    run(
+    run_with_torch(
         """
 from hqcnn_lab.quantum.engine.torchquantum import torchquantum
 import sys

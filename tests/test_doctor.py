@@ -2,15 +2,14 @@
 
 import getpass
 import importlib.metadata
-import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
+import warm
 
 from hqcnn_lab import doctor
 from hqcnn_lab.quantum import QuantumLayer
@@ -24,15 +23,7 @@ def states(findings: Iterable[installation.Finding]) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_this_installation_is_found_whole(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    run = subprocess.run(
-        [sys.executable, "-m", "hqcnn_lab.doctor"],
-        cwd=tmp_path,
-        env={name: value for name, value in environment.items() if name != "HQCNN_CACHE"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    run = warm.run("-m", "hqcnn_lab.doctor", cwd=tmp_path, HQCNN_CACHE=None)
     assert run.returncode == 0, run.stdout
     assert run.stderr == ""
     assert run.stdout.endswith("everything needed works\n")

@@ -113,7 +113,7 @@ def test_online_it_is_saved_and_its_address_printed(
 def test_what_cannot_be_saved_is_said_in_one_line(behaviour: str, tmp_path: Path) -> None:
     given = {} if behaviour == "no login" else {"WANDB_API_KEY": KEY}
     with bad_server("401" if behaviour == "no login" else behaviour) as address:
-        given |= {"WANDB_BASE_URL": address, "WANDB_HTTP_TIMEOUT": "2"}
+        given |= {"WANDB_BASE_URL": address, "WANDB_HTTP_TIMEOUT": "1"}
         run = run_dashboard("offline=false", "entity=nobody", folder=tmp_path, **given)
     said = refusal_of(run)
     assert said.startswith("not saved: ")

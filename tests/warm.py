@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -97,9 +98,15 @@ class Process:
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
+    def _give_up(self) -> None:
+        """Have it say where it hangs, with its errors, and end it."""
+        self.send_signal(signal.SIGUSR1)
+        time.sleep(0.5)
+        self.kill()
+
     def communicate(self, text: str = "", timeout: float = 240) -> tuple[str, str]:
         """Give it `text` to read, and return the rest of what it prints and its errors; killed after `timeout`."""
-        too_late = threading.Timer(timeout, self.kill)
+        too_late = threading.Timer(timeout, self._give_up)
         too_late.start()
         with self.stdin, suppress(BrokenPipeError):
             self.stdin.write(text)
@@ -114,9 +121,25 @@ class Process:
 
 @cache
 def _server() -> socket.socket:
-    """One for each process of pytest; it ends with it."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    line = [sys.executable, str(ROOT / "tests" / "warm_server.py"), str(theirs.fileno())]
+    """One for all workers of pytest; it ends with the last of them."""
+    name = f"\0warm {os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    ours = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    while True:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            try:
+                listening.bind(name)
+            except OSError:
+                pass  # another worker has started it
+            else:
+                listening.listen()
+                _start(listening.fileno())
+        with suppress(ConnectionRefusedError):  # it does not listen yet
+            ours.connect(name)
+            return ours
+
+
+def _start(descriptor: int) -> None:
+    line = [sys.executable, str(ROOT / "tests" / "warm_server.py"), str(descriptor)]
     alone = (
         os.environ
         | {"PYTHONPATH": str(ROOT)}
@@ -124,6 +147,4 @@ def _server() -> socket.socket:
     )
     # Of the kind that each process gets: Python looks once whether a stream can be set back.
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    subprocess.Popen(line, cwd=ROOT, env=alone, pass_fds=[theirs.fileno()], **pipes)
-    theirs.close()
-    return ours
+    subprocess.Popen(line, cwd=ROOT, env=alone, pass_fds=[descriptor], **pipes)

@@ -7,6 +7,7 @@ that wait for such work.
 """
 
 import atexit
+import faulthandler
 import gc
 import importlib
 import json
@@ -38,17 +39,23 @@ _exit_code = 0
 
 
 def main(descriptor: int) -> None:
-    """Fork what comes in over the socket; tell of each process its number, and how it ended."""
+    """Fork what comes in from those who connect; tell of each process its number, and how it ended."""
     sys.path.pop(0)  # the folder of this file
     atexit.register(_end)  # before any import that registers something: the first comes last
     _import_all()
-    control = socket.socket(fileno=descriptor)
+    listening = socket.socket(fileno=descriptor)
+    clients: dict[int, socket.socket] = {}
     running: dict[int, tuple[int, socket.socket]] = {}
     poll = select.poll()
-    poll.register(control, select.POLLIN)
+    poll.register(listening, select.POLLIN)
     while True:
         for ready, _ in poll.poll():
-            if ready != control.fileno():
+            if ready == listening.fileno():
+                client, _ = listening.accept()
+                clients[client.fileno()] = client
+                poll.register(client, select.POLLIN)
+                continue
+            if ready in running:
                 pid, answer = running.pop(ready)
                 _, status = os.waitpid(pid, 0)
                 poll.unregister(ready)
@@ -56,12 +63,16 @@ def main(descriptor: int) -> None:
                 _say(answer, os.waitstatus_to_exitcode(status))
                 answer.close()
                 continue
-            message, descriptors, _, _ = socket.recv_fds(control, MESSAGE, 4)
+            message, descriptors, _, _ = socket.recv_fds(clients[ready], MESSAGE, 4)
             if not message:
+                poll.unregister(ready)
+                clients.pop(ready).close()
+                if clients:
+                    continue
                 return
             answer = socket.socket(fileno=descriptors.pop())
             if not (pid := os.fork()):
-                for of_another in (control, answer, *(answer for _, answer in running.values())):
+                for of_another in (listening, *clients.values(), answer, *(answer for _, answer in running.values())):
                     of_another.close()
                 _become(json.loads(message), dict(zip(range(3), descriptors, strict=True)))
                 return
@@ -131,6 +142,7 @@ def _become(wanted: dict[str, Any], descriptors: dict[int, int]) -> None:
     os.chdir(wanted["cwd"])
     os.environ.clear()
     os.environ.update(wanted["environment"])
+    faulthandler.register(signal.SIGUSR1)  # where it hangs
     tempfile.tempdir = None  # TMPDIR may be another one
     _seed_anew()
     _read_rank()

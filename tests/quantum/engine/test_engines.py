@@ -68,7 +68,7 @@ def gradients(engine: ModuleType, angles: torch.Tensor, weights: torch.Tensor, c
 
 # --- Values. ---
 
-SHAPES = [(1, 2, 1, 300), (2, 2, 3, 40), (3, 2, 2, 3), (4, 1, 1, 1)]  # wires, layers, circuits, samples
+SHAPES = [(1, 2, 1, 70), (2, 2, 3, 20), (3, 2, 2, 3), (4, 1, 1, 1)]  # wires, layers, circuits, samples
 
 
 @lru_cache(maxsize=2048)

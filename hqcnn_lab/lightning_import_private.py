@@ -19,8 +19,11 @@ from typing import Any
 _COMPILER = "torch._dynamo"
 
 
-def import_lightning() -> None:
+def import_lightning(with_compiler: bool = False) -> None:
     """Call it before anything imports Lightning or torchmetrics; later it does nothing.
+
+    With the compiler: for a process that others are forked from, as torch's own optimizers import it in their first
+    step, the lab's do not.
 
     Meanwhile stand-ins take the places of those modules; then they are gone. One that is asked for anything else
     imports the real module, so `Metric.plot` draws, and whoever needs SciPy or matplotlib imports it. The compiler is
@@ -28,6 +31,8 @@ def import_lightning() -> None:
     """
     if "lightning.pytorch" in sys.modules:
         return
+    if with_compiler:
+        importlib.import_module(_COMPILER)
     with _standing_in():
         import lightning.pytorch  # noqa: F401
     from torch.optim import Optimizer

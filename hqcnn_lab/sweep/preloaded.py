@@ -2,11 +2,9 @@
 
 # ruff: noqa: F401
 
-import torch._dynamo  # torch's own optimizers import it at their first step: once for all runs, not in each
-
 from hqcnn_lab.lightning_import_private import import_lightning
 
-import_lightning()
+import_lightning(with_compiler=True)
 
 import lightning.pytorch.loggers  # noqa: E402
 

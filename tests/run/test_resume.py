@@ -315,11 +315,18 @@ main()
 
 def end_at(epoch: int, batch: int, number: signal.Signals, cwd: Path) -> tuple[int, str]:
     """Train on the command line, send a signal within a batch, and give the exit code and what was printed."""
-    process = warm.Process("-c", PROGRAM, str(epoch), str(batch), *CLI, cwd=cwd)
-    before = "".join(iter(process.stdout.readline, "waiting\n"))
+    folder = f"hydra.run.dir=runs/{number.name}"  # two that start in the same second would want the same
+    process = warm.Process("-c", PROGRAM, str(epoch), str(batch), *CLI, folder, cwd=cwd)
+    before = []
+    for line in process.stdout:
+        if line == "waiting\n":
+            break
+        before.append(line)
+    else:
+        pytest.fail(f"it ended before that batch: {before} {process.communicate()}")
     process.send_signal(number)
     after, _ = process.communicate("\n")
-    return process.returncode, before + after
+    return process.returncode, "".join(before) + after
 
 
 def test_chain_of_interrupted_processes_comes_to_the_same_result(

@@ -13,6 +13,7 @@ from hqcnn_lab.config.command import help_of_train
 from hqcnn_lab.config.conf_files import CONFIG_DIR
 from hqcnn_lab.config.train_line import check_train_line, read_train_line
 from hqcnn_lab.error import ConfigError, first_line, with_class
+from hqcnn_lab.lost_signal import send_lost_signals_again
 
 
 def main() -> None:
@@ -21,6 +22,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
+    send_lost_signals_again()
     arguments = read_train_line()
     foreign_config = arguments.config_path or arguments.config_name or arguments.config_dir
     try:

@@ -17,6 +17,7 @@ from hqcnn_lab.config.compose import compose
 from hqcnn_lab.config.conf_files import CONFIG_DIR, options_of
 from hqcnn_lab.config.key import key_of
 from hqcnn_lab.error import ConfigError, first_line, shown
+from hqcnn_lab.lost_signal import send_lost_signals_again
 
 
 def run_command(
@@ -53,6 +54,7 @@ def errors_in_one_line(*errors: type[Exception], interrupted: str = "interrupted
 
     Any other error is a fault of this lab's, and keeps its traceback.
     """
+    send_lost_signals_again()
     try:
         yield
     except KeyboardInterrupt:

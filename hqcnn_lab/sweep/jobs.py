@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import DictConfig
 
+from hqcnn_lab.lost_signal import send_lost_signals_again
 from hqcnn_lab.record.state import KEPT, state_of
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ def _train_alone(job: Job, threads: int | None, working_folder: Path) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the process was spawned: see `_context`
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as `hqcnn_lab.train`: the status says so
+    send_lost_signals_again()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.chdir(working_folder)
     for name in OF_ONE_RUN:

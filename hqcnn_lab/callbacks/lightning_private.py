@@ -34,7 +34,9 @@ def take_back_an_epoch(trainer: pl.Trainer) -> None:
     loop = trainer.fit_loop
     loop.epoch_loop._batches_that_stepped -= 1
     for counts in (_epochs(trainer), _epochs(trainer, total=True)):
-        counts.ready, counts.started, counts.processed = counts.ready - 1, counts.started - 1, counts.processed - 1
+        counts.processed -= 1
+        if not loop.restarted_on_epoch_end:  # there, Lightning does not count it as begun again
+            counts.ready, counts.started = counts.ready - 1, counts.started - 1
 
 
 def is_within_an_epoch(trainer: pl.Trainer) -> bool:

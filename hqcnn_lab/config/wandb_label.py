@@ -32,6 +32,8 @@ def check_wandb_labels(config: DictConfig, key: str) -> None:
     for name, longest, forbidden in _WANDB:
         if (value := given(name)) is not None:
             _check_label(f"{key}.{name}", str(value) if name == "name" else value, longest, forbidden)
+            if name in ("id", "version") and value != value.strip():
+                raise ConfigError(f"{key}.{name}={shown(value)}: W&B takes no space at its ends")
     if (notes := given("notes")) is not None and not isinstance(notes, str):
         raise ConfigError(f"{key}.notes={notes}: must be text; put a number in quotes")
 

@@ -177,6 +177,7 @@ LABELS = {"project": "project", "id": "run_id", "group": "run_group", "job_type"
 @given(text=st.text(min_size=0, max_size=140))
 @example(text="a" * 64)
 @example(text="a'b")
+@example(text="0 ")  # of an id, W&B says so
 def test_what_passes_is_what_wandbs_client_takes(name: str, text: str) -> None:
     import wandb
 

@@ -6,6 +6,7 @@
 # pyright: reportPrivateUsage=false
 
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
@@ -60,6 +61,20 @@ def image_of(figure: "Figure") -> "Image":
 def workspace_as_json(workspace: "Workspace") -> dict[str, Any]:
     """What `workspace.save()` would send to the server."""
     return workspace._to_model().model_dump(mode="json", by_alias=True)
+
+
+def end_service_within(seconds: float) -> None:
+    """End W&B's service by force after so long: this process waits for it as it ends.
+
+    For a process that has nothing more to send. Of a server that does not answer, the service may wait for ever.
+    """
+    from wandb.sdk.wandb_setup import singleton
+
+    connection = singleton()._connection
+    if connection is not None and connection._proc is not None:
+        force = threading.Timer(seconds, connection._proc._process.kill)
+        force.daemon = True
+        force.start()
 
 
 def inspect_command(path: Path, *options: str) -> list[str]:

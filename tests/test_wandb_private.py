@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import wandb
+import warm
 from conftest import tiny_config
 from lightning.pytorch.loggers import WandbLogger
 from pydantic import ValidationError
@@ -99,3 +100,21 @@ def test_wandb_reads_its_offline_files(tmp_path: Path) -> None:
         assert run.returncode == 0, f"{broken}\n{run.stderr}"
         records = [json.loads(line) for line in run.stdout.splitlines()] if not options else [json.loads(run.stdout)]
         assert any("run" in record for record in records) if not options else "summary" in records[0], broken
+
+
+@pytest.mark.slow
+def test_a_service_that_does_not_end_is_ended() -> None:
+    # Regression: now and then the dashboard said that a server had not answered, and never ended.
+    broken = BROKEN(f"wandb {wandb.__version__}'s ServiceConnection._proc, or ServiceProcess._process,")
+    code = (
+        "import os, signal\n"
+        "from wandb.sdk.wandb_setup import singleton\n"
+        "from hqcnn_lab.wandb_private import end_service_within\n"
+        "end_service_within(0)\n"  # there is none
+        "service = singleton().ensure_service()._proc._process\n"
+        "os.kill(service.pid, signal.SIGSTOP)\n"
+        "end_service_within(0.2)\n"
+    )
+    process = warm.Process("-c", code)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0, f"{broken} ({said})"

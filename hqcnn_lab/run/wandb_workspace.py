@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from hqcnn_lab.config.check import check_values
 from hqcnn_lab.error import ConfigError, first_line
 from hqcnn_lab.record.whole_file import whole_file
-from hqcnn_lab.wandb_private import workspace_as_json
+from hqcnn_lab.wandb_private import end_service_within, workspace_as_json
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -123,5 +123,6 @@ def _save(workspace: "Workspace") -> str:
         workspace.save()
         return f"saved: {workspace.url}"
     except Exception as error:  # of wandb, of its connection, or of an answer that lacks something
+        end_service_within(5)
         remedy = "run `wandb login`" if isinstance(error, wandb.errors.UsageError) else "or use offline=true"
         raise DashboardError(f"not saved: {first_line(error)}; {remedy}") from error

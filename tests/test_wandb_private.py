@@ -115,6 +115,6 @@ def test_a_service_that_does_not_end_is_ended() -> None:
         "os.kill(service.pid, signal.SIGSTOP)\n"
         "end_service_within(0.2)\n"
     )
-    process = warm.Process("-c", code)
+    process = warm.Process("-c", code, WANDB_SERVICE=None)  # its own, not that of these tests
     _, said = process.communicate(timeout=30)
     assert process.returncode == 0, f"{broken} ({said})"

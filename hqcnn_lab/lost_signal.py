@@ -6,12 +6,15 @@ import threading
 
 
 def send_lost_signals_again() -> None:
-    """Have a signal act though its exception was dropped: call it once, where a process that may be told to end begins.
+    """Have a signal act though its exception was dropped: for a process that may be told to end.
 
     Python runs the handler wherever it happens to be. Where that is a destructor of something that is collected as
     garbage, what the handler raises is printed as "ignored", and the process would go on as if nobody had told it.
+    A second call does nothing.
     """
     otherwise = sys.unraisablehook
+    if getattr(otherwise, "__module__", None) == __name__:
+        return
 
     def hook(dropped: "sys.UnraisableHookArgs") -> None:
         number = _signal_of(dropped.exc_value)

@@ -1,9 +1,12 @@
 """A signal that comes while garbage is collected ends a command all the same."""
 
 import signal
+import sys
 
 import pytest
 import warm
+
+from hqcnn_lab.lost_signal import send_lost_signals_again
 
 PROGRAM = """
 import signal, sys, time
@@ -39,3 +42,11 @@ def test_what_else_a_destructor_raises_is_printed_as_ever() -> None:
     ended = warm.run("-c", program, "SIGINT")
     assert (ended.returncode, ended.stdout) == (0, "collected\non\n")
     assert "ZeroDivisionError" in ended.stderr
+
+
+def test_a_second_time_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    send_lost_signals_again()
+    hook = sys.unraisablehook
+    send_lost_signals_again()
+    assert sys.unraisablehook is hook is not sys.__unraisablehook__

@@ -21,7 +21,7 @@ from hqcnn_lab.data.source.layout import CLASSES, HALVES
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 # How long an example takes says more about what else a machine is doing.
-hypothesis.settings.register_profile("lab", deadline=None)
+hypothesis.settings.register_profile("lab", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("lab")
 # Networks here are so small that a second thread only costs.
 torch.set_num_threads(1)

@@ -21,10 +21,10 @@ SMALL = [*TINY_PHANTOM, "trainer.max_epochs=1", "logger=none"]
 # Its plugin, the optimizers that are its jobs, and what spares it work.
 LAUNCHERS = {
     "basic": (None, "adam,sgd", []),
-    # Its worker, of joblib, imports everything: one job, that no second has to. Two at a time: `test_multirun`.
+    # Workers of joblib and Ray import everything: one job, that no second has to. Two at a time: `test_multirun`.
     "cores": ("joblib", "adam", []),
     "slurm_local": ("submitit", "adam,sgd", []),
-    "ray_local": ("ray", "adam,sgd", ["+hydra.launcher.ray.init.num_cpus=1"]),  # one worker for both
+    "ray_local": ("ray", "adam", ["+hydra.launcher.ray.init.num_cpus=1"]),
 }
 
 

@@ -13,7 +13,9 @@ TRUSTED = (
     "lightning.pytorch",
     "lightning.pytorch.callbacks",
     "lightning.pytorch.loggers",
+    "prodigyopt",
     "pytorch_optimizer",
+    "schedulefree",
     "torch.optim",
     "torch.optim.lr_scheduler",
 )

@@ -173,6 +173,7 @@ def _check_optimizer(optim: str, scheduler: str, on_cpu: bool) -> None:
     from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
     from hqcnn_lab.optim import parameter_groups
+    from hqcnn_lab.optim.averaging import put_training_point
 
     spec: dict[str, Any] = json.loads(optim)
     if spec.get("lr") is None:
@@ -183,6 +184,7 @@ def _check_optimizer(optim: str, scheduler: str, on_cpu: bool) -> None:
     optimizer = _build("optim", spec, parameter_groups(network := nn.Linear(1, 1), *rates))
     if not isinstance(optimizer, Optimizer):
         raise ConfigError(f"optim._target_={spec['_target_']}: is no optimizer")
+    put_training_point([optimizer])
     schedule = None
     if (plan := json.loads(scheduler) or {}).get("_target_"):
         schedule = _build("scheduler", plan | ({"total_steps": _STEPS} if "total_steps" in plan else {}), optimizer)

@@ -54,6 +54,11 @@ def _check_rates(config: DictConfig) -> None:
     lr, quantum_lr = config.optim.get("lr"), config.optim.get("quantum_lr")
     if lr == 0 and (not quantum_lr or _lacks_circuit(config.model)):
         raise ConfigError(f"optim.lr={lr}: must be above 0, or nothing is trained")
+    if config.optim._target_ == "prodigyopt.Prodigy" and quantum_lr not in (None, 0, lr):
+        raise ConfigError(
+            f"optim.quantum_lr={quantum_lr}: Prodigy finds one rate for all parameters; leave it null, or 0 to hold the "
+            "circuits"
+        )
 
 
 def _check_schedule(config: DictConfig) -> None:
@@ -62,10 +67,18 @@ def _check_schedule(config: DictConfig) -> None:
         return
     from hydra.utils import get_class
 
+    from hqcnn_lab.optim.averaging import averages
+
     try:
-        settings = inspect.signature(get_class(config.optim._target_)).parameters
+        optimizer = get_class(config.optim._target_)
+        settings = inspect.signature(optimizer).parameters
     except (ImportError, ValueError):  # what cannot be built is said elsewhere
         return
+    if averages(optimizer):
+        raise ConfigError(
+            f"scheduler.cycle_momentum: {name_of(config.optim)} averages by itself, and what would be cycled is no "
+            "momentum; add +scheduler.cycle_momentum=false"
+        )
     if not {"momentum", "betas"} & set(settings):
         raise ConfigError(
             f"scheduler.cycle_momentum: {name_of(schedule)} cycles a momentum, and {name_of(config.optim)} takes none; "

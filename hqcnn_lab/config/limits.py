@@ -23,7 +23,7 @@ from hqcnn_lab.limit import (
     one_of,
 )
 from hqcnn_lab.models.limits import OF_NETWORK
-from hqcnn_lab.optim.limits import ANY, OF_OPTIMIZER, OF_SCHEDULE
+from hqcnn_lab.optim.limits import ANY, OF_LIBRARY, OF_OPTIMIZER, OF_SCHEDULE
 from hqcnn_lab.quantum.limits import CIRCUIT
 from hqcnn_lab.quantum.noise import NOISE
 
@@ -184,7 +184,8 @@ def limits_of(config: DictConfig) -> Iterator[tuple[str, Limit]]:
     for part in ("model", "model.network"):
         yield from _below(part, _of_class(config, part, OF_NETWORK) or {}).items()
     of_optimizer, of_schedule = _of_class(config, "optim", OF_OPTIMIZER), _of_class(config, "scheduler", OF_SCHEDULE)
-    yield from _below("optim", {**ANY, **(of_optimizer or {}), **_OPTIM}).items()
+    of_library = OF_LIBRARY.get(str(select(config, "optim._target_")).rpartition(".")[0], {})
+    yield from _below("optim", {**ANY, **(of_optimizer or of_library), **_OPTIM}).items()
     yield from _below("scheduler", {**(of_schedule or _TORCH_SCHEDULE), **_SCHEDULER}).items()
 
 

@@ -1,6 +1,6 @@
 """What the arguments of an optimizer or a schedule may be. Free of torch, for a quick check of a configuration."""
 
-from hqcnn_lab.limit import POSITIVE, PROBABILITY, Limit, Limits, at_least, between, count, each, one_of
+from hqcnn_lab.limit import POSITIVE, PROBABILITY, SHARE, Limit, Limits, at_least, between, count, each, one_of
 
 GRANULARITIES = ("tensor", "element", "group")
 MIN_EPS = 1e-18  # float32 can still square it
@@ -9,7 +9,7 @@ _RATE = at_least(0)  # 0 holds a group where it is
 _DECAY = between(0, 1)  # of a running average
 _BETAS = each(_DECAY, "two numbers, each at least 0 and below 1", range(2, 3))
 
-# Of every optimizer, torch's and pytorch_optimizer's too, and of `parameter_groups`.
+# Of every optimizer, those of torch and other libraries too, and of `parameter_groups`.
 ANY: Limits = {
     "lr": _RATE,
     "quantum_lr": _RATE.or_left_out(),
@@ -45,8 +45,18 @@ SPSA: Limits = {
     "betas": _BETAS,
     "weight_decay": at_least(0),
 }
+# The average is found from the point that is trained, by a division by the first.
+SCHEDULE_FREE: Limits = {
+    "betas": Limit(
+        lambda x: _BETAS.holds(x) and x[0] > 0, "two numbers, each at least 0 and below 1, the first above 0"
+    ),
+    "momentum": SHARE,
+    "warmup_steps": count(0),
+}
 WARMUP_COSINE: Limits = {"warmup": between(0, 1)}
 
 # By the name of the class.
 OF_OPTIMIZER: dict[str, Limits] = {"GVCO": GVCO, "GVCOLiteral": GVCO_LITERAL, "QNG": QNG, "SPSA": SPSA}
+# By the module, of classes that are not this lab's.
+OF_LIBRARY: dict[str, Limits] = {"schedulefree": SCHEDULE_FREE}
 OF_SCHEDULE: dict[str, Limits] = {"WarmupCosine": WARMUP_COSINE}

@@ -21,7 +21,7 @@ from hqcnn_lab.quantum import QuantumConv2d
 OURS = [
     path.stem
     for path in sorted((CONFIG_DIR / "optim").glob("*.yaml"))
-    if "hqcnn_lab" in path.read_text() or "defaults" in path.read_text()
+    if "hqcnn_lab" in path.read_text() or "  - gvco" in path.read_text()
 ]
 BATCHES = torch.rand(4, 3, 1, 6, 6, generator=torch.Generator().manual_seed(1))
 Pair = tuple[nn.Module, torch.optim.Optimizer]

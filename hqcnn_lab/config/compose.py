@@ -19,6 +19,7 @@ from hqcnn_lab.config.hydra_private import GlobalHydra, HydraConfig, OverridesPa
 from hqcnn_lab.config.key import select
 from hqcnn_lab.config.override import choices_of
 from hqcnn_lab.error import ConfigError, first_line, shown
+from hqcnn_lab.record.idle_average import drop_idle_average
 
 # Which extra brings the plugin that a file of conf/hydra/ or conf/search/ builds on.
 _PLUGINS = {
@@ -96,6 +97,7 @@ def hydra_in_place(whole: DictConfig) -> Iterator[DictConfig]:
         config = whole.copy()
         with open_dict(config):
             del config["hydra"]
+        drop_idle_average(config)
         yield config
     finally:
         hydra.cfg = before

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from hqcnn_lab.record.idle_average import drop_idle_average
+
 
 def digest(config: DictConfig) -> str:
     """Name what a config computes by 12 hex digits; paths, names, loggers and resuming do not change them.
@@ -14,6 +16,7 @@ def digest(config: DictConfig) -> str:
     newer than the first folders named by a digest are left out at their defaults.
     """
     config = config.copy()
+    drop_idle_average(config)
     config.ckpt_path = None
     config.name, config.logger, config.paths = "", {}, dict.fromkeys(config.paths, "")
     if config.dataset.get("root") is not None:

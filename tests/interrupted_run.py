@@ -27,6 +27,9 @@ RESUMED = [
     ["radam"],
     ["adabelief"],
     ["qng", "optim.quantum_lr=0.05"],
+    ["schedule_free_adamw", "+trainer.max_steps=100"],
+    ["schedule_free_sgd", "trainer.accumulate_grad_batches=2", "+trainer.gradient_clip_val=1"],
+    ["prodigy", "optim.quantum_lr=0"],
     ["spsa", "optim.quantum_lr=0.01", "circuit.shots=50", "trainer.accumulate_grad_batches=2"],
 ]
 
@@ -71,7 +74,9 @@ def cut(config: DictConfig, code: int | None, *where: Any) -> None:
 def assert_same_result(whole: Path, resumed: Path) -> None:
     one, other = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (whole, resumed))
     assert one["global_step"] == other["global_step"]
-    for key in ("state_dict", "current_model_state"):
+    weights = {"state_dict", "current_model_state", "training_point"} & one.keys()
+    assert len(weights) == 2  # what is judged, and what is trained
+    for key in weights:
         assert one[key].keys() == other[key].keys()
         assert all(torch.equal(one[key][name], tensor) for name, tensor in other[key].items())
     assert best_epoch(whole) == best_epoch(resumed)

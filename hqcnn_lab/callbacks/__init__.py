@@ -1,5 +1,6 @@
 """What watches a run: one small file each."""
 
+from hqcnn_lab.callbacks.averaged_point import AveragedPoint
 from hqcnn_lab.callbacks.best_checkpoint import BestCheckpoint
 from hqcnn_lab.callbacks.convergence import Convergence
 from hqcnn_lab.callbacks.epoch_seed import EpochSeed
@@ -12,6 +13,7 @@ from hqcnn_lab.callbacks.stop_checkpoint import StopCheckpoint
 from hqcnn_lab.callbacks.weight_average import WeightAverage
 
 __all__ = [
+    "AveragedPoint",
     "BestCheckpoint",
     "Convergence",
     "EpochSeed",

@@ -21,6 +21,7 @@ from torchmetrics.classification import (
 from hqcnn_lab.build import build
 from hqcnn_lab.distributed import gather
 from hqcnn_lab.optim import parameter_groups
+from hqcnn_lab.optim.averaging import averages
 from hqcnn_lab.torch_private import BatchNorm
 
 
@@ -86,8 +87,12 @@ class ImageClassifier(pl.LightningModule):
         if not any(isinstance(callback, StochasticWeightAveraging) for callback in callbacks):
             return
         normalizes = any(isinstance(part, BatchNorm) for part in self.net.modules())
-        averages = any(isinstance(callback, WeightAveraging) for callback in callbacks)
-        if hasattr(self.optimizers(use_pl_optimizer=False), "add_loss") or not (normalizes or averages):
+        is_averaged = any(isinstance(callback, WeightAveraging) for callback in callbacks)
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        if averages(optimizer):
+            name = type(optimizer).__name__
+            raise MisconfigurationException(f"StochasticWeightAveraging: not with {name}, which averages by itself")
+        if hasattr(optimizer, "add_loss") or not (normalizes or is_averaged):
             raise MisconfigurationException(
                 "StochasticWeightAveraging: not with SPSA, nor for a network without batch normalization, whose last "
                 "checkpoint it would come after; use callbacks.weight_average"

@@ -29,10 +29,12 @@ def train(config: DictConfig) -> float | None:
     import_lightning()
     import lightning.pytorch as pl
 
+    from hqcnn_lab.record.idle_average import drop_idle_average
     from hqcnn_lab.record.run_record import FollowerRecord, RunRecord
     from hqcnn_lab.run.tracking import finish_wandb
 
     _quiet_libraries()
+    drop_idle_average(config)
     if is_follower():
         record: RunRecord = FollowerRecord(config.paths.output_dir)
         config.ckpt_path = record.ckpt_path()
@@ -61,7 +63,7 @@ def _fit_and_test(config: DictConfig, record: "RunRecord") -> dict[str, Any]:
     import torch
 
     from hqcnn_lab.build import BuildError, build
-    from hqcnn_lab.callbacks import MetricsFirst, ResumeState, StopCheckpoint
+    from hqcnn_lab.callbacks import AveragedPoint, MetricsFirst, ResumeState, StopCheckpoint
     from hqcnn_lab.callbacks.checkpoint_io import WholeFileIO
     from hqcnn_lab.models import ImageClassifier
     from hqcnn_lab.run.metrics_file import MetricsFile
@@ -94,7 +96,7 @@ def _fit_and_test(config: DictConfig, record: "RunRecord") -> dict[str, Any]:
     )
     loggers = [MetricsFile(record.folder), *make_loggers(plain, data.split_name)]
     chosen = [build(spec) for spec in plain["callbacks"].values() if spec]
-    callbacks = [MetricsFirst(), *chosen, ResumeState(), StopCheckpoint(record.folder / "checkpoints")]
+    callbacks = [MetricsFirst(), AveragedPoint(), *chosen, ResumeState(), StopCheckpoint(record.folder / "checkpoints")]
     # Our samplers handle several processes; Lightning's would show some test images twice.
     parts: dict[str, Any] = {"plugins": [WholeFileIO()], "use_distributed_sampler": False}
     if plain["trainer"]["devices"] == [0] and is_on_cpu(plain["trainer"]["accelerator"]):

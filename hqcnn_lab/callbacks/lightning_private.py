@@ -39,6 +39,12 @@ def take_back_an_epoch(trainer: pl.Trainer) -> None:
             counts.ready, counts.started = counts.ready - 1, counts.started - 1
 
 
+def forget_loader(checkpoint: dict[str, Any]) -> None:
+    """Take out of a checkpoint where its loader was. Lightning goes on from there unless a schedule has asked for the
+    loader's length; at the end of an epoch, of a run of so many steps, that made the next epoch one without batches."""
+    checkpoint["loops"]["fit_loop"]["state_dict"].pop("combined_loader", None)
+
+
 def is_within_an_epoch(trainer: pl.Trainer) -> bool:
     """Whether an epoch has begun whose batches are not all done."""
     epochs = _epochs(trainer)

@@ -6,7 +6,12 @@ import lightning.pytorch as pl
 import torch
 from torchmetrics import Metric
 
-from hqcnn_lab.callbacks.lightning_private import count_last_epoch, is_within_an_epoch, take_back_an_epoch
+from hqcnn_lab.callbacks.lightning_private import (
+    count_last_epoch,
+    forget_loader,
+    is_within_an_epoch,
+    take_back_an_epoch,
+)
 from hqcnn_lab.distributed import gather
 from hqcnn_lab.error import ConfigError
 from hqcnn_lab.torchmetrics_private import set_update_count
@@ -49,6 +54,7 @@ class ResumeState(pl.Callback):
         state = checkpoint.get(_KEY)
         if trainer.state.fn != "fit" or state is None:  # older checkpoints have none
             return
+        forget_loader(checkpoint)
         self._figures, trainer.should_stop, of_each = state["figures"], state["over"], state["within"]
         if of_each is not None:
             if len(of_each) != trainer.world_size:
@@ -69,7 +75,7 @@ class ResumeState(pl.Callback):
         state, self._within = self._within, None
         if state is None:
             return
-        # Lightning does not restore a loader that a schedule has asked for its length; no batch has been drawn yet.
+        # No batch has been drawn yet.
         _loader(trainer).load_state_dict(state["loader"])
         for name, metric in _training_metrics(pl_module).items():
             set_update_count(metric, state["metrics"][name]["count"])

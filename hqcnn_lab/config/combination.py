@@ -56,8 +56,8 @@ def _check_rates(config: DictConfig) -> None:
         raise ConfigError(f"optim.lr={lr}: must be above 0, or nothing is trained")
     if config.optim._target_ == "prodigyopt.Prodigy" and quantum_lr not in (None, 0, lr):
         raise ConfigError(
-            f"optim.quantum_lr={quantum_lr}: Prodigy finds one rate for all parameters; leave it null, or 0 to hold the "
-            "circuits"
+            f"optim.quantum_lr={quantum_lr}: Prodigy finds one rate for all parameters; leave it null, or 0 to hold "
+            "the circuits"
         )
 
 

@@ -78,11 +78,31 @@ def test_a_schedule_that_cycles_the_momentum_asks_for_one(optim, schedule):
         can = True
     except ValueError:
         can = False
+    can = can and not hasattr(optimizer, "eval")  # what it would cycle is where the gradient is taken
     said = refusal_of(config)
     assert (said is None) == can
     assert can or "add +scheduler.cycle_momentum=false" in said
     OmegaConf.update(config, "scheduler.cycle_momentum", False, force_add=True)
     assert refusal_of(config) is None
+
+
+def test_prodigy_finds_one_rate_for_all():
+    assert refusal("optim=prodigy", "optim.quantum_lr=0.5") == (
+        "optim.quantum_lr=0.5: Prodigy finds one rate for all parameters; leave it null, or 0 to hold the circuits"
+    )
+    for rate in ("null", "0", "1.0"):
+        assert refusal("optim=prodigy", f"optim.quantum_lr={rate}") is None
+    groups = [{"params": [torch.ones(1, requires_grad=True)], "lr": rate} for rate in (1.0, 0.5)]
+    with pytest.raises(RuntimeError, match="different lr values"):  # what would be said in the first epoch
+        step_of(build({"_target_": "prodigyopt.Prodigy"}, groups))
+    step_of(build({"_target_": "prodigyopt.Prodigy"}, [groups[0], groups[1] | {"lr": 0.0}]))
+
+
+def step_of(optimizer):
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.ones(1)
+    optimizer.step()
 
 
 SINGLE = ["hqcnn", "hqcnn_dense", "hqcnn_separable", "resnet", "unet", "crnn", "cnn", "qcnn"]

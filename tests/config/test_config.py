@@ -147,6 +147,9 @@ def test_wrong_value_of_a_data_set_of_files_is_refused_in_one_line(dataset: str,
         (["optim=spsa", "optim.n_directions=0"], "optim.n_directions=0: must be at least 1"),
         (["optim=spsa", "optim.n_directions=1.5"], "optim.n_directions=1.5: must be a whole number"),
         (["optim=adabelief", "optim.betas=[0.9,1]"], "optim.betas=[0.9, 1]: must be two numbers"),
+        (["optim=schedule_free_adamw", "optim.betas=[0,0.99]"], "optim.betas=[0, 0.99]: must be two numbers"),
+        (["optim=schedule_free_sgd", "optim.momentum=0"], "optim.momentum=0: must be between 0 and 1, both excluded"),
+        (["optim=schedule_free_sgd", "optim.warmup_steps=-1"], "optim.warmup_steps=-1: must be at least 0"),
     ],
 )
 def test_wrong_value_of_an_optimizer_is_refused_in_one_line(overrides: list[str], words: str) -> None:

@@ -68,11 +68,12 @@ def values_of(*runs: Path) -> dict[tuple[str, str], float]:
     return dict(values)
 
 
+@pytest.mark.parametrize("optim", ["gvco", "schedule_free_adamw"])
 def test_interrupted_run_of_two_processes_equals_one_of_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The second of two micro-batches of a step: it ends after that.
-    halves = ["dataset.batch_size=4", "trainer.accumulate_grad_batches=2"]
+    halves = [f"optim={optim}", "dataset.batch_size=4", "trainer.accumulate_grad_batches=2"]
     first = run(tmp_path, *halves, END_AT="0 1 3", END_BY=str(int(signal.SIGTERM)))
     assert first.returncode == 143, first.stderr
     [cut] = (tmp_path / "runs").iterdir()
@@ -88,7 +89,7 @@ def test_interrupted_run_of_two_processes_equals_one_of_one_process(
     monkeypatch.setattr(
         nn.BatchNorm2d, "forward", lambda self, x: x * self.weight[:, None, None] + self.bias[:, None, None]
     )
-    train(tiny_config(tmp_path / "one", *SAME, "dataset.batch_size=16"))
+    train(tiny_config(tmp_path / "one", *SAME, f"optim={optim}", "dataset.batch_size=16"))
     assert values_of(cut, resumed) == pytest.approx(values_of(tmp_path / "one"), rel=1e-3, abs=1e-5)
     one, two = (json.loads((path / "summary.json").read_text()) for path in (tmp_path / "one", resumed))
     timeless = {key for key, value in one.items() if "seconds" not in key and isinstance(value, int | float)}

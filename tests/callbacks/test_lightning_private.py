@@ -11,6 +11,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch.utils.data import DataLoader
 
 from hqcnn_lab.callbacks import lightning_private
 
@@ -94,6 +95,27 @@ def test_an_epoch_is_taken_back():
     assert trainer.fit_loop.epoch_loop._batches_that_stepped == 7
     counts = trainer.fit_loop.epoch_progress.current
     assert (counts.ready, counts.started, counts.processed) == (1, 1, 1), BROKEN("FitLoop.epoch_progress")
+
+
+def test_a_checkpoint_tells_where_its_loader_was_until_that_is_taken_out():
+    class Stateful(DataLoader):
+        def state_dict(self):
+            return {"batches": 4}
+
+        def load_state_dict(self, state):
+            raise AssertionError("was to be forgotten")
+
+    class Model(BoringModel):
+        def train_dataloader(self):
+            return Stateful(super().train_dataloader().dataset)
+
+    trainer = pl.Trainer(accelerator="cpu", max_steps=4, limit_train_batches=4, logger=False, barebones=True)
+    trainer.fit(Model())
+    checkpoint = {"loops": {"fit_loop": trainer.fit_loop.state_dict()}}
+    state = checkpoint["loops"]["fit_loop"]["state_dict"]
+    assert state["combined_loader"] == [{"batches": 4}], BROKEN("FitLoop.on_save_checkpoint")
+    lightning_private.forget_loader(checkpoint)
+    assert "combined_loader" not in state
 
 
 def test_averaging_tells_its_steps_and_gives_the_average():

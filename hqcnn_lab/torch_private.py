@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 foreach_add_ = torch._foreach_add_
-foreach_addcdiv_ = torch._foreach_addcdiv_
 foreach_addcmul_ = torch._foreach_addcmul_
 foreach_copy_ = torch._foreach_copy_
+foreach_div_ = torch._foreach_div_
 foreach_lerp_ = torch._foreach_lerp_
+foreach_mul = torch._foreach_mul
 foreach_mul_ = torch._foreach_mul_
 foreach_neg = torch._foreach_neg
 foreach_norm = torch._foreach_norm
-foreach_pow = torch._foreach_pow
 foreach_sqrt = torch._foreach_sqrt
 foreach_sub = torch._foreach_sub
 foreach_sub_ = torch._foreach_sub_

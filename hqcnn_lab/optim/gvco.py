@@ -14,81 +14,75 @@ from torch import Tensor
 from hqcnn_lab.limit import check_limits
 from hqcnn_lab.optim import limits
 from hqcnn_lab.optim.gvco_bucket import Bucket
-from hqcnn_lab.optim.gvco_rule import Hyper, Tensors
+from hqcnn_lab.optim.gvco_rule import Tensors
+from hqcnn_lab.torch_private import foreach_lerp_
 
 
 class GVCO(torch.optim.Optimizer):
-    """Measure the gradient variance of each tensor and set its learning rate and momentum from it.
+    """Set each element's step by its gradient's variance over steps, and average, so that no schedule is needed.
 
     *This is our reconstruction.* The paper says in words what GVCO does (section 3.2: conservative updates under high
     variance, bolder ones under low variance, no erratic steps), but its equations (section 3.9) are not public: whether
     the rule below is the authors' is not known.
 
-    Use it where gradients are noisy and the noise differs between tensors or over time: circuits with few shots, small
-    batches, now and then an erratic gradient. Where noise is already averaged away (a quantum convolution on a large
-    batch) it has little to control. Its lr is not Adam's: it holds while signal outweighs noise, and a typical value is
-    ten times as large. It needs no schedule; under one, the slow factor works against it.
+    Use it for hybrid networks that are trained from their initial weights, for any number of epochs that need not be
+    known beforehand. Judge it, save it and export it at its average: call `optimizer.eval()` before and
+    `optimizer.train()` before training goes on. Who forgets `eval()` judges the point y below, which is a little worse;
+    a step after `eval()` without `train()` raises an error. The lab's runs do this by themselves.
 
-    For one tensor of n elements with gradient g, learning rate lr and mean gradient m̂ so far::
+    With gradient g at the parameters y, for one tensor of n elements at step t::
 
-        d = g − m̂                                 innovation
+        d = g − m                                 innovation
         d = d · min(1, τ √N / rms(d))             erratic-gradient guard, from the 11th step on, once N > 0
-        m = β m + (1 − β)(m̂ + d),  m̂ = m / w      w is m's bias weight
-        ŝ = EMA_ρ[(d + φ m̂)²] + ε²                variance of each gradient element, at least (φ m̂)²
-        N = EMA_ρ[mean(d²)]                       noise power; both bias-corrected
-        S = EMA_σ[⟨m̂_prev + d, m̂_prev⟩ / n]       signal power, not bias-corrected: no signal until there is evidence
-        A = S / (|S| + cN)                        agreement of gradients with their mean, c = (1 − β)/(1 + β)
-        a = clip[a · exp(η A / √t), 0.01, 4]      slow learning-rate control, 1 at first; t counts steps
-        γ = a · clip[max(A, 0)^p, γ_min, 1]       learning-rate control
-        β' = clip[1 − √(S⁺ / N), β_min, β_max]     momentum control, for the next step; β_max at first; S⁺ = max(S, 0)
-        θ = θ (1 − lr·a·wd) − lr · γ · m̂ / ŝ^(q/2)
+        v = EMA_ρ[(d + (1 − κ) m)²]               variance of each gradient element; with κ = 0 its mean square
+        u = (m + d) / (√v + ε) + wd · y           the step's direction
+        m = EMA_0.9[m + d]                        mean gradient
+        N = EMA_0.99[mean(d²)]                    noise power; all three averages bias-corrected
+        η = lr · min(1, t / warmup) · max(rms(y), s)          the tensor's own rate: lr is a share of its size
+        z = z − η u                               the bold iterate
+        x = x + c (z − x),  c = w / Σ w,  w = t^r (max η)²    the average, which is judged
+        y = (1 − β) z + β x                       where the next gradient is taken: β takes momentum's place
 
-    What measures A and β is the tensor, or with `granularity` each element, or the parameter group as a whole (on one
-    device, in one precision): then the means over n, N and S are over that. ŝ is always element by element.
+    The parameters hold y; z, m and v are kept for each element, one number more than AdamW's.
 
-    **Relatives.** With β_min = β_max, γ_min = 1, η = 0, τ = None: q = 0 is SGD with bias-corrected momentum, exactly.
-    q = 1, φ = 0 is AdaBelief (Zhuang et al. 2020), but that its variance is taken around the mean after the update,
-    (g − m)² with m not bias-corrected, and that it adds ε to that at every step and once more to its root. q = 0,
-    p = 1, γ_min = 0, η = 0, τ = None is a relative of M-SVAG (Balles & Hennig 2018, which steps by m̂² / (m̂² + c ŝ) · m̂
-    for each element) with one factor for the whole tensor, a signal estimated without bias, and c of an infinitely long
-    average. The slow factor is related to Pflug's test (1990): in a stationary state gradients oppose the steps before.
+    **Relatives.** With κ = 0, τ = None and s = None it is Schedule-Free AdamW (Defazio et al. 2024), exactly. The
+    variance around the mean is AdaBelief's idea (Zhuang et al. 2020), rates as a share of a tensor's size LAMB's (You
+    et al. 2020).
 
     A tensor whose gradient is not finite (or whose squared norm overflows) is left out of that step entirely: neither
-    the parameter nor its state changes, weight decay included; of a group that measures as a whole, the other tensors
-    go on. On a GPU this costs no host synchronization (but with foreach=False); a step can be captured in a CUDA graph
-    after a first one, with lr a 0-dim tensor on the device where it is to change between replays, and again after the
-    state was loaded or other parameters have had gradients, since that moves the state. Under `torch.compile` a step
-    runs as it is: there is nothing left that a compiler could join.
+    the parameter nor its state changes, weight decay included. On a GPU this costs no host synchronization (but with
+    foreach=False); a step can be captured in a CUDA graph after a first one, with lr a 0-dim tensor on the device where
+    it is to change between replays, and again after the state was loaded or other parameters have had gradients, since
+    that moves the state. Under `torch.compile` a step runs as it is: there is nothing left that a compiler could join.
 
-    To log: `state[p]["lr_scale"]` (γ), `["slow_scale"]` (a), `["momentum"]` (β'), `["noise"]` (N) and `["signal"]` (S,
-    so negative where iterates oscillate) are 0-dim tensors on the parameter's device (of its shape, by element).
+    To log: `state[p]["noise"]` (N), `["rate"]` (η) and `["average_weight"]` (c) are 0-dim tensors on the parameter's
+    device.
 
     Args:
         params: parameters or groups of them; every argument below may also be given per group. float32 or float64 only:
             under mixed precision keep the parameters in float32 and use autocast, with a GradScaler for float16.
-        lr: learning rate, a number or a 0-dim tensor.
-        momentum_min: β_min, lower bound of the momentum.
-        momentum_max: β_max, upper bound of the momentum. Equal bounds switch momentum control off.
-        rho: ρ, decay of the variance averages.
-        sigma: σ, decay of the signal average.
-        power: p, how sharply the learning rate falls with noise; 0 switches that off.
-        gamma_min: γ_min, lower bound of the fast factor; 1 switches it off.
-        pace: η, how fast the learning rate follows the slow factor a; 0 switches that off.
+        lr: how far a step moves a tensor, as a share of the tensor's size (with least_size=None: in absolute numbers);
+            a number or a 0-dim tensor.
+        momentum: β; nearer to 1, gradients are taken nearer to the average.
+        rho: ρ, decay of the variance.
+        centering: κ, the share of the mean gradient that is taken off before squaring. At 1 the step of a gradient that
+            never changes grows without bound; at 0.9 up to lr / 0.1.
         tau: τ, how many standard deviations an innovation may be before it is scaled down; None: no guard.
-        q: normalization by the element-wise variance: 1 divides by its root, 0 by nothing (and leaves φ and ε out).
-        floor: φ; where a gradient stops changing, a step ends at lr·a/φ instead of growing without bound.
-        eps: ε, least standard deviation of a gradient element; from 1e-18 on, which float32 can still square.
-        granularity: "tensor", "element" (eight more numbers for each, and slower) or "group".
-        weight_decay: decoupled, as in AdamW.
+        least_size: s, the size that smaller tensors are taken to have, so that one that begins at 0 can move; None:
+            rates are not relative to sizes.
+        recency: r, how much more late steps weigh in the average than early ones; 0: all the same.
+        warmup: steps over which the rate rises to lr.
+        eps: ε, added to the standard deviation.
+        weight_decay: decoupled, taken at y.
         maximize: ascend instead of descend.
         foreach: work on lists of tensors (True), on one tensor at a time (False), or (None) what is fastest: on a GPU
-            kernels of Triton where it works, for contiguous tensors that each measure for themselves, and else lists;
-            on a CPU, small tensors end to end and large ones one at a time. By element, there is one way only.
+            kernels of Triton where it works, for contiguous tensors, and else lists; on a CPU, small tensors end to end
+            and large ones one at a time.
 
     Raises ValueError for an argument out of its range, TypeError for parameters of another precision or complex ones,
-    RuntimeError for sparse gradients.
+    RuntimeError for sparse gradients and for a step in eval mode.
 
-    Source: the paper, section 3.2, for the aim. Normalization: AdaBelief; the factor γ: M-SVAG.
+    Source: the paper, section 3.2, for the aim; Defazio et al. 2024 (arXiv 2405.15682) for y, z and x.
     """
 
     def __init__(
@@ -96,41 +90,36 @@ class GVCO(torch.optim.Optimizer):
         params: Iterable[Tensor] | Iterable[dict[str, Any]],
         lr: float = 3e-2,
         *,
-        momentum_min: float = 0.85,
-        momentum_max: float = 0.96,
-        rho: float = 0.99,
-        sigma: float = 0.98,
-        power: float = 1.5,
-        gamma_min: float = 0.05,
-        pace: float = 1.0,
+        momentum: float = 0.9,
+        rho: float = 0.999,
+        centering: float = 0.9,
         tau: float | None = 2.5,
-        q: float = 1.0,
-        floor: float = 0.1,
+        least_size: float | None = 0.1,
+        walk: float | None = None,
+        recency: float = 0.0,
+        warmup: int = 100,
         eps: float = 1e-8,
-        granularity: str = "tensor",
         weight_decay: float = 0.0,
         maximize: bool = False,
         foreach: bool | None = None,
     ) -> None:
         defaults = {
             "lr": lr,
-            "momentum_min": momentum_min,
-            "momentum_max": momentum_max,
+            "momentum": momentum,
             "rho": rho,
-            "sigma": sigma,
-            "power": power,
-            "gamma_min": gamma_min,
-            "pace": pace,
+            "centering": centering,
             "tau": tau,
-            "q": q,
-            "floor": floor,
+            "least_size": least_size,
+            "walk": walk,
+            "recency": recency,
+            "warmup": warmup,
             "eps": eps,
-            "granularity": granularity,
             "weight_decay": weight_decay,
             "maximize": maximize,
             "foreach": foreach,
+            "train_mode": True,
         }
-        _check(defaults)
+        check_limits(limits.GVCO, defaults, "GVCO: ")
         self._buckets: dict[int, tuple[list[int], list[Bucket]]] = {}  # by group: of which parameters, and what
         super().__init__(params, defaults)
 
@@ -145,7 +134,7 @@ class GVCO(torch.optim.Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
-            _check(group)
+            check_limits(limits.GVCO, group, "GVCO: ")
             for parameter in group["params"]:
                 if parameter.is_complex():
                     raise TypeError("GVCO: complex parameters are not supported; pass torch.view_as_real(parameter)")
@@ -156,12 +145,36 @@ class GVCO(torch.optim.Optimizer):
             raise
 
     @torch.no_grad()
+    def eval(self) -> None:
+        """Put the average x into the parameters: to judge, save or export. Nothing where it is there already."""
+        for group in self.param_groups:
+            if group["train_mode"]:
+                self._move(group, 1 - 1 / group["momentum"])
+            group["train_mode"] = False
+
+    @torch.no_grad()
+    def train(self) -> None:
+        """Put y, where gradients are taken, back into the parameters. Nothing where it is there already."""
+        for group in self.param_groups:
+            if not group["train_mode"]:
+                self._move(group, 1 - group["momentum"])
+            group["train_mode"] = True
+
+    def _move(self, group: dict[str, Any], share: float) -> None:
+        """From where the parameters are, this share of the way to z."""
+        params = [p for p in group["params"] if "bold" in self.state.get(p, {})]
+        if params:
+            foreach_lerp_(params, [self.state[p]["bold"] for p in params], share)
+
+    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         if torch.compiler.is_compiling():  # not as a decorator: that imports the compiler, for a second
             return cast("Callable[..., Any]", torch.compiler.disable(self._step))(closure)
         return self._step(closure)
 
     def _step(self, closure: Callable[[], Any] | None) -> Any:
+        if not all(group["train_mode"] for group in self.param_groups):
+            raise RuntimeError("GVCO: the parameters hold the average; call optimizer.train() before training goes on")
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -177,7 +190,7 @@ class GVCO(torch.optim.Optimizer):
     def _buckets_of(self, index: int, params: Tensors) -> list[Bucket]:
         """The parameters of a group that have a gradient, by device and precision."""
         group = self.param_groups[index]
-        now = [group["granularity"], group["foreach"], *map(id, params)]
+        now = [group["foreach"], *map(id, params)]
         before, buckets = self._buckets.get(index, ([], []))
         if before != now or not all(bucket.holds(self.state) for bucket in buckets):
             kinds: dict[tuple[torch.device, torch.dtype], Tensors] = {}
@@ -186,10 +199,3 @@ class GVCO(torch.optim.Optimizer):
             buckets = [Bucket(kind, self.state, group) for kind in kinds.values()]
             self._buckets[index] = now, buckets
         return buckets
-
-
-def _check(hyper: Hyper) -> None:
-    check_limits(limits.GVCO, hyper, "GVCO: ")
-    if hyper["momentum_min"] > hyper["momentum_max"]:
-        most = hyper["momentum_max"]
-        raise ValueError(f"GVCO: momentum_min must be at most momentum_max={most!r}, got {hyper['momentum_min']!r}")

@@ -13,6 +13,7 @@ from hqcnn_lab.optim.gvco_rule import ROWS, Hyper, Tensors
 from hqcnn_lab.torch_private import foreach_neg
 
 _LARGE = 2**13  # elements from which on a tensor steps alone on a CPU; from benchmarks/optimizer.py
+_BY_ELEMENT = ("bold", "mean", "variance")
 
 
 class Bucket:
@@ -25,44 +26,34 @@ class Bucket:
         self.params = params = params if fuse else sorted(params, key=lambda p: not _is_small(p, group))
         self.small, self.others = params[:n_small], params[n_small:]
         states = [state[p] for p in params]
-        by_element = group["granularity"] == "element"
-        first = dict.fromkeys(ROWS, 0.0) | {
-            "momentum": group["momentum_max"],
-            "lr_scale": group["gamma_min"],
-            "slow_scale": 1.0,
-        }
         for parameter, its in zip(params, states, strict=True):
-            shape = parameter.shape if by_element else ()
-            if "mean" not in its:
-                its["mean"] = torch.zeros_like(parameter)
-                # Forgotten by the first step that is taken; until then a divisor that is not 0.
-                its["variance"] = torch.full_like(parameter, group["eps"] ** 2)
+            if "bold" not in its:
+                its["bold"] = parameter.detach().clone(memory_format=torch.preserve_format)
+                its["mean"], its["variance"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
             for name in ROWS:
                 if name not in its:
-                    its[name] = parameter.new_full(shape, first[name])
-            if its["noise"].shape != shape:
-                raise ValueError(f"GVCO: granularity={group['granularity']} cannot go on from the state of another")
+                    its[name] = parameter.new_zeros(())
         self.table = torch.stack([_laid_end_to_end(states, name) for name in ROWS])
         for row, name in zip(self.table, ROWS, strict=True):
             _hold(states, name, row)
+        self.flat: Tensors = []
         if self.small:
-            self.mean, self.variance = (_laid_end_to_end(states[:n_small], name) for name in ("mean", "variance"))
-            _hold(states[:n_small], "mean", self.mean)
-            _hold(states[:n_small], "variance", self.variance)
-        self.means, self.variances = ([its[name] for its in states[n_small:]] for name in ("mean", "variance"))
-        of_tensors = self.table.new_tensor([p.numel() for p in params])
-        self.sizes = torch.ones_like(self.table[0]) if by_element else of_tensors
+            self.flat = [_laid_end_to_end(states[:n_small], name) for name in _BY_ELEMENT]
+            for memory, name in zip(self.flat, _BY_ELEMENT, strict=True):
+                _hold(states[:n_small], name, memory)
+        self.lists = [[its[name] for its in states[n_small:]] for name in _BY_ELEMENT]
+        self.sizes = self.table.new_tensor([p.numel() for p in params])
         self.noise = [its["noise"] for its in states]
         self.fused = None
         if fuse:
             from hqcnn_lab.optim.gvco_fused import FusedStep
 
-            self.fused = FusedStep(params, self.mean, self.variance, self.table)
+            self.fused = FusedStep(params, *self.flat, self.table)
         in_list = group["foreach"] or (group["foreach"] is None and params[0].device.type != "cpu")
         self.scratch: Tensors | None = None
         if self.others and not in_list:
             memory = params[0].new_empty(max(p.numel() for p in self.others))
-            self.scratch = [memory.as_strided(mean.shape, mean.stride()) for mean in self.means]
+            self.scratch = [memory.as_strided(mean.shape, mean.stride()) for mean in self.lists[1]]
 
     def holds(self, state: Mapping[Tensor, dict[str, Tensor]]) -> bool:
         """Whether the optimizer's state still is this memory; not so once it was loaded or moved."""
@@ -81,9 +72,9 @@ class Bucket:
             self.fused(grads, group)
             return
         if self.small:
-            begun.append(rule.begin_end_to_end(self.small, grads[:n_small], self.mean, self.variance, group))
-        others = (self.others, grads[n_small:], self.means, self.variances)
+            begun.append(rule.begin_end_to_end(self.small, grads[:n_small], *self.flat, group))
         if self.others:
+            others = (self.others, grads[n_small:], *self.lists)
             begun.append(
                 rule.begin_list(*others, group)
                 if self.scratch is None
@@ -93,9 +84,9 @@ class Bucket:
 
 
 def _can_fuse(params: Tensors, group: Hyper) -> bool:
-    """Whether Triton's kernels can step these: on a GPU, each tensor for itself and without gaps in memory."""
+    """Whether Triton's kernels can step these: on a GPU, and without gaps in memory."""
     device = params[0].device
-    if device.type != "cuda" or group["foreach"] is not None or group["granularity"] != "tensor":
+    if device.type != "cuda" or group["foreach"] is not None:
         return False
     if not all(p.is_contiguous() for p in params) or importlib.util.find_spec("triton") is None:
         return False
@@ -105,9 +96,7 @@ def _can_fuse(params: Tensors, group: Hyper) -> bool:
 
 
 def _is_small(parameter: Tensor, group: Hyper) -> bool:
-    """Whether a step end to end with others is for it: only way by element, and fastest for a few numbers on a CPU."""
-    if group["granularity"] == "element":
-        return True
+    """Whether a step end to end with others is the fastest for it: a few numbers on a CPU."""
     return group["foreach"] is None and parameter.device.type == "cpu" and parameter.numel() < _LARGE
 
 

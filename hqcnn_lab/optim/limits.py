@@ -21,18 +21,15 @@ ANY: Limits = {
 
 GVCO: Limits = {
     "lr": _RATE,
-    "momentum_min": _DECAY,
-    "momentum_max": _DECAY,
+    "momentum": Limit(lambda x: 0 < x < 1, "above 0 and below 1"),
     "rho": _DECAY,
-    "sigma": _DECAY,
-    "power": at_least(0),
-    "gamma_min": PROBABILITY,
-    "pace": at_least(0),
+    "centering": PROBABILITY,
     "tau": POSITIVE.or_left_out(),
-    "q": Limit(lambda x: 0 <= x <= 2, "between 0 and 2"),
-    "floor": at_least(0),
-    "eps": at_least(MIN_EPS),
-    "granularity": one_of(GRANULARITIES),
+    "least_size": POSITIVE.or_left_out(),
+    "walk": POSITIVE.or_left_out(),
+    "recency": at_least(0),
+    "warmup": count(0),
+    "eps": POSITIVE,
     "weight_decay": at_least(0),
 }
 GVCO_LITERAL: Limits = {"lr": _RATE, "momentum": _DECAY, "rho": _DECAY, "weight_decay": at_least(0)}

@@ -103,3 +103,20 @@ def test_it_goes_on_from_its_state_to_the_bit() -> None:
     assert torch.equal(second.table, whole.table)
     second.load_state_dict({"a": {"mean": torch.zeros(7), "table": torch.ones(3)}})  # of another size: passed over
     assert torch.equal(second.table, whole.table)
+
+
+def test_tensors_are_the_same_alone_and_end_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    parameters = {name: torch.zeros(n) for name, n in (("a", 3), ("b", 4), ("c", 9), ("d", 2))}
+    together = GradientMoments(parameters)
+    monkeypatch.setattr("hqcnn_lab.callbacks.gradient_moments._IN_CACHE", 7)
+    apart = GradientMoments(parameters)
+    assert [block.numbers for block in apart._blocks] == [[3, 4], [9], [2]]
+    for step in range(20):
+        gradients = [torch.randn(p.shape) for p in parameters.values()]
+        gradients[2] = None if step == 3 else gradients[2]
+        if step == 5:
+            gradients[2][1] = math.nan
+        torch.testing.assert_close(apart.update(gradients), together.update(gradients), equal_nan=True)
+    torch.testing.assert_close(apart.table, together.table)
+    assert apart.table[0].tolist() == [20, 20, 18, 20]

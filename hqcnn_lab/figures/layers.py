@@ -82,4 +82,6 @@ def _name_layers(first: "Axes", last: "Axes", names: list[str]) -> None:
     shown = [i for i, label in enumerate(labels) if i in kept or label not in names]
     where = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.32), "frameon": False, "ncols": 2}
     title = f"{len(kept)} of {len(of_layers)} layers" if len(kept) < len(of_layers) else ""
-    last.legend([handles[i] for i in shown], [labels[i] for i in shown], title=title, fontsize=8, title_fontsize=8, **where)
+    last.legend(
+        [handles[i] for i in shown], [labels[i] for i in shown], title=title, fontsize=8, title_fontsize=8, **where
+    )

@@ -38,6 +38,8 @@ def _part(part: Part) -> list[str]:
         lines += ["### Differences", _table(part.tests), _list(part.test_notes)]
     if part.budget:
         lines += ["### At what budget", _list(part.budget_notes), _table(part.budget)]
+    if part.stories:
+        lines += ["### What the optimizer did", _list([text for _, text in part.stories])]
     for title, table in (
         ("Every setting that differs", part.differing),
         ("Tuning runs", part.tuning),

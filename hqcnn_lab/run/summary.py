@@ -36,8 +36,8 @@ def about_split(data: ImageDataModule, audit: Audit | None) -> dict[str, Any]:
 
 
 def after_fit(trainer: pl.Trainer, data: ImageDataModule) -> dict[str, Any]:
-    """Training's share of the summary: validation of the last epoch, convergence, what the steps were, numbers of images
-    and steps."""
+    """Training's share of the summary: validation of the last epoch, convergence, what the steps were, and numbers of
+    images and steps."""
     callbacks: list[pl.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  # a connector sets it
     watchers = [callback for callback in callbacks if isinstance(callback, Convergence | StepSize)]
     return {

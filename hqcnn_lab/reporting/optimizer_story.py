@@ -1,0 +1,86 @@
+"""What the optimizer did in the runs of a setting, in a line of words."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from hqcnn_lab.analysis.metrics import Series
+from hqcnn_lab.analysis.row import Row, is_figure
+from hqcnn_lab.reporting.groups import Group
+
+_PARTS = {"quantum": "circuits", "classical": "classical part"}
+_FEW = 10  # of a run's first and last logged values make its beginning and its end: a tenth of them
+
+
+def optimizer_stories(groups: Sequence[Group], logged: Mapping[str, Mapping[str, Series]]) -> list[tuple[str, str]]:
+    """A setting's id and its line: "circuits: rate 0.004 → 0.0011, moved 0.21 rad from a start of 0.3, noise/signal 3 →
+    40; classical part: …".
+
+    Of several seeds geometric means. Rates and noise/signal are of the first and the last tenth of what was logged, the
+    rate of the first tenth its greatest value, which a warm-up only leads to. Runs from before a figure was logged are
+    left out of it, and a setting without any has no line.
+    """
+    lines: list[tuple[str, str]] = []
+    for group in groups:
+        runs = [(row, logged[row["folder"]]) for row in group.finished if row["folder"] in logged]
+        parts = {part: _of_part(kind, runs) for kind, part in _PARTS.items()}
+        if told := "; ".join(f"{part}: {', '.join(words)}" for part, words in parts.items() if words):
+            lines.append((group.id, f"{group.name}: {told}."))
+    return lines
+
+
+def _of_part(kind: str, runs: Sequence[tuple[Row, Mapping[str, Series]]]) -> list[str]:
+    words: list[str] = []
+    rates = [_ends(run[name][1], np.max) for _, run in runs if (name := f"control/{kind}/rate") in run]
+    if (rate := _means(rates)) is not None:
+        words.append(f"rate {_arrow(rate)}")
+    moved = [_figures(row, f"step/{kind}/moved", f"step/{kind}/start") for row, _ in runs]
+    if (distance := _means([pair for pair in moved if pair is not None])) is not None:
+        words.append(f"moved {_short(distance[0])}{' rad' * (kind == 'quantum')} from a start of {_short(distance[1])}")
+    names = f"grad/{kind}/variance_over_steps", f"grad/{kind}/signal"
+    ratios = [_noise_per_signal(*(run[name] for name in names)) for _, run in runs if all(n in run for n in names)]
+    if (ratio := _means([pair for pair in ratios if pair is not None])) is not None:
+        words.append(f"noise/signal {_arrow(ratio)}")
+    stopped = [row[f"step/{kind}/stopped_from"] for row, _ in runs if is_figure(row.get(f"step/{kind}/stopped_from"))]
+    if stopped:
+        share = f" in {len(stopped)} of {len(runs)} runs" if len(runs) > 1 else ""
+        words.append(f"stood still from step {min(stopped)} on{share}")
+    if runs and all(row.get(f"step/{kind}/frozen") for row, _ in runs):
+        words.append("frozen")
+    return words
+
+
+def _ends(values: np.ndarray, of_first=np.mean) -> tuple[float, float]:
+    n = max(len(values) // _FEW, 1)
+    return float(of_first(values[:n])), float(np.mean(values[-n:]))
+
+
+def _noise_per_signal(noise: Series, signal: Series) -> tuple[float, float] | None:
+    """Where there was a signal: its estimate is negative where noise drowns it."""
+    _, at_noise, at_signal = np.intersect1d(noise[0], signal[0], return_indices=True)
+    with np.errstate(all="ignore"):
+        ratio = noise[1][at_noise] / np.where(signal[1][at_signal] > 0, signal[1][at_signal], np.nan)
+    ratio = ratio[np.isfinite(ratio)]
+    return _ends(ratio, np.median) if len(ratio) else None
+
+
+def _figures(row: Row, *names: str) -> tuple[float, ...] | None:
+    values = tuple(row.get(name) for name in names)
+    return values if all(map(is_figure, values)) else None
+
+
+def _means(pairs: Sequence[tuple[float, ...]]) -> tuple[float, ...] | None:
+    """Over runs, geometric; where a value is 0, arithmetic."""
+    if not pairs:
+        return None
+    columns = [np.array(column) for column in zip(*pairs, strict=True)]
+    return tuple(float(np.exp(np.log(c).mean())) if (c > 0).all() else float(c.mean()) for c in columns)
+
+
+def _arrow(ends: tuple[float, ...]) -> str:
+    first, last = map(_short, ends)
+    return first if first == last else f"{first} → {last}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:,.0f}"

@@ -47,13 +47,18 @@ def _convergence(metrics: dict[str, Series]) -> "Figure | None":
 
 
 def _gradient_variance(metrics: dict[str, Series]) -> "Figure | None":
-    kinds = {"variance over steps": "variance_over_steps", "signal": "signal"}
-    panels = {
-        f"{group} gradients": {name: metrics.get(f"grad/{group}/{key}") for name, key in kinds.items()}
-        for group in GROUPS
-    }
-    colours = {"variance over steps": COLOURS[5], "signal": COLOURS[2]}
-    note = "of one element;\nno line where signal ≤ 0"
+    def lines(group: str) -> dict[str, Series | None]:
+        variance, signal = (metrics.get(f"grad/{group}/{name}") for name in ("variance_over_steps", "signal"))
+        opposed = signal and (signal[0], -signal[1])
+        return {
+            "variance over steps": variance,
+            "signal": signal if signal and (signal[1] > 0).any() else None,
+            "negative signal": opposed if opposed and (opposed[1] > 0).any() else None,
+        }
+
+    colours = {"variance over steps": COLOURS[5], "signal": COLOURS[2], "negative signal": COLOURS[4]}
+    note = "of one element; negative:\nlost in noise, or gradients\nthat turn around"
+    panels = {f"{group} gradients": lines(group) for group in GROUPS}
     spread = {group: metrics.get(f"grad/{group}/variance") for group in GROUPS}  # as runs were logged before
     return _line_panels(panels, colours, "optimizer step", log=True, note=note) or _line_panels(
         {"gradient variance\n(spread over elements)": spread}, GROUPS, "optimizer step", log=True
@@ -74,6 +79,9 @@ def _controls(metrics: dict[str, Series]) -> "Figure | None":
         "learning rate": lines("lr/{}"),
         "effective learning rate": lines("control/{}/rate", "effective_lr/{}"),
     }
+    given, acting = panels["learning rate"], panels["effective learning rate"]
+    if all(a and b and np.array_equal(a[1], b[1]) for a, b in zip(given.values(), acting.values(), strict=True) if b):
+        del panels["effective learning rate"]  # nothing came between
     return _line_panels(panels, GROUPS, "optimizer step")
 
 

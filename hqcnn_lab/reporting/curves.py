@@ -21,7 +21,10 @@ GOOD = 0.1
 _FEW = 10  # images in a bin of confidence: the accuracy of fewer is noise
 
 KINDS = ("quantum", "classical")
-_BANDS = "On a log scale: geometric mean over seeds, and from the least to the greatest of them."
+_STEP = "optimizer step"
+_LINEAR = "momentum β"  # what is not on a log scale
+_ON_LOG_SCALE = "On a log scale: geometric mean"
+_BANDS = "from the least to the greatest of them."
 _PLATEAU = "A line that falls while the loss does not suggests a plateau."
 # Metric, title, unit, how to read it.
 _OVER_STEPS = (
@@ -86,14 +89,15 @@ def training_charts(
         if not (name == "grad/{}/variance" and has_variance):
             for kind in KINDS:
                 id_ = f"{prefix}-{kind}-{name.rpartition('/')[2]}"
-                about = f"{_BANDS} {caption}"
-                charts[name.format(kind)] = Chart(id_, f"{title}, {kind}", about, "optimizer step", unit, log=True)
+                log = unit != _LINEAR
+                about = f"{_ON_LOG_SCALE if log else 'Mean'} over seeds, and {_BANDS} {caption}"
+                charts[name.format(kind)] = Chart(id_, f"{title}, {kind}", about, _STEP, unit, log=log)
     for name, chart in charts.items():
         for group in groups:
             runs = [logged[row["folder"]] for row in group.finished if name in logged.get(row["folder"], {})]
-            series = [run[name] if chart.log else by_epoch(run, name) for run in runs]
+            series = [run[name] if chart.xlabel == _STEP else by_epoch(run, name) for run in runs]
             if series := [one for one in series if len(one[0])]:
-                points = _over_steps(series) if chart.log else _over_epochs(series)
+                points = _over_steps(series, chart.log) if chart.xlabel == _STEP else _over_epochs(series)
                 chart.lines.append(Line(group.id, group.name, colours[group.id], *points))
     return [chart for chart in charts.values() if any(len(line.x) for line in chart.lines)]
 
@@ -114,21 +118,22 @@ def _over_epochs(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
     return x, mean, mean - std, mean + std
 
 
-def _over_steps(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
-    """The mean of the logarithm in each bin of steps."""
+def _over_steps(series: Sequence[Series], log: bool) -> tuple[np.ndarray, ...]:
+    """The mean, on a log scale of the logarithm, in each bin of steps."""
+    there, back = (np.log, np.exp) if log else (np.positive, np.positive)
     last = max(steps[-1] for steps, _ in series) + 1
     edges = np.linspace(0, last, min(N_POINTS, max(len(values) for _, values in series)) + 1)
     table = np.full((len(series), len(edges) - 1), np.nan)
     for row, (steps, values) in zip(table, series, strict=True):
-        kept = np.isfinite(values) & (values > 0)
+        kept = np.isfinite(values) & ((values > 0) | (not log))
         at = np.clip(np.searchsorted(edges, steps[kept], side="right") - 1, 0, len(row) - 1)
         counts = np.bincount(at, minlength=len(row))
-        sums = np.bincount(at, np.log(values[kept]), len(row))
+        sums = np.bincount(at, there(values[kept]), len(row))
         row[counts > 0] = sums[counts > 0] / counts[counts > 0]
     held = np.isfinite(table).any(0)
     table, x = table[:, held], ((edges[:-1] + edges[1:]) / 2)[held]
-    mean = np.exp(np.nanmean(table, 0))
-    return (x, mean) if len(series) < 2 else (x, mean, np.exp(np.nanmin(table, 0)), np.exp(np.nanmax(table, 0)))
+    mean = back(np.nanmean(table, 0))
+    return (x, mean) if len(series) < 2 else (x, mean, back(np.nanmin(table, 0)), back(np.nanmax(table, 0)))
 
 
 def scored_charts(

@@ -16,8 +16,9 @@ def optimizer_stories(groups: Sequence[Group], logged: Mapping[str, Mapping[str,
     """A setting's id and its line: "circuits: rate 0.004 → 0.0011, moved 0.21 rad from a start of 0.3, noise/signal 3 →
     40; classical part: …".
 
-    Of several seeds geometric means. Rates and noise/signal are of the first and the last tenth of what was logged, the
-    rate of the first tenth its greatest value, which a warm-up only leads to. Runs from before a figure was logged are
+    Rates and noise/signal are of the first and the last tenth of what was logged, the rate of the first tenth its
+    greatest value, which a warm-up only leads to. ∞: no signal in the noise. Of several seeds rates and distances are
+    geometric means. Runs from before a figure was logged are
     left out of it, and a setting without any has no line.
     """
     lines: list[tuple[str, str]] = []
@@ -38,9 +39,10 @@ def _of_part(kind: str, runs: Sequence[tuple[Row, Mapping[str, Series]]]) -> lis
     if (distance := _means([pair for pair in moved if pair is not None])) is not None:
         words.append(f"moved {_short(distance[0])}{' rad' * (kind == 'quantum')} from a start of {_short(distance[1])}")
     names = f"grad/{kind}/variance_over_steps", f"grad/{kind}/signal"
-    ratios = [_noise_per_signal(*(run[name] for name in names)) for _, run in runs if all(n in run for n in names)]
-    if (ratio := _means([pair for pair in ratios if pair is not None])) is not None:
-        words.append(f"noise/signal {_arrow(ratio)}")
+    measured = [[_ends(run[name][1]) for name in names] for _, run in runs if all(name in run for name in names)]
+    if measured:
+        noise, signal = np.mean(measured, 0)
+        words.append(f"noise/signal {_arrow([n / s if s > 0 else None for n, s in zip(noise, signal, strict=True)])}")
     stopped = [row[f"step/{kind}/stopped_from"] for row, _ in runs if is_figure(row.get(f"step/{kind}/stopped_from"))]
     if stopped:
         share = f" in {len(stopped)} of {len(runs)} runs" if len(runs) > 1 else ""
@@ -53,15 +55,6 @@ def _of_part(kind: str, runs: Sequence[tuple[Row, Mapping[str, Series]]]) -> lis
 def _ends(values: np.ndarray, of_first=np.mean) -> tuple[float, float]:
     n = max(len(values) // _FEW, 1)
     return float(of_first(values[:n])), float(np.mean(values[-n:]))
-
-
-def _noise_per_signal(noise: Series, signal: Series) -> tuple[float, float] | None:
-    """Where there was a signal: its estimate is negative where noise drowns it."""
-    _, at_noise, at_signal = np.intersect1d(noise[0], signal[0], return_indices=True)
-    with np.errstate(all="ignore"):
-        ratio = noise[1][at_noise] / np.where(signal[1][at_signal] > 0, signal[1][at_signal], np.nan)
-    ratio = ratio[np.isfinite(ratio)]
-    return _ends(ratio, np.median) if len(ratio) else None
 
 
 def _figures(row: Row, *names: str) -> tuple[float, ...] | None:
@@ -77,8 +70,9 @@ def _means(pairs: Sequence[tuple[float, ...]]) -> tuple[float, ...] | None:
     return tuple(float(np.exp(np.log(c).mean())) if (c > 0).all() else float(c.mean()) for c in columns)
 
 
-def _arrow(ends: tuple[float, ...]) -> str:
-    first, last = map(_short, ends)
+def _arrow(ends: Sequence[float | None]) -> str:
+    """From the first to the last; None is more than can be told."""
+    first, last = ("∞" if end is None else _short(end) for end in ends)
     return first if first == last else f"{first} → {last}"
 
 

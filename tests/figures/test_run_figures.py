@@ -57,6 +57,7 @@ def test_gradient_variance_is_over_steps_with_the_signal_beside_it(tmp_path: Pat
     assert (quantum.get_ylabel(), classical.get_ylabel()) == ("quantum gradients", "classical gradients")
     assert lines_of(quantum)["variance over steps"] == [[9, 1e-4], [19, 2e-4]]
     np.testing.assert_array_equal(lines_of(quantum)["signal"], [[9, np.nan], [19, 1e-5]])
+    np.testing.assert_array_equal(lines_of(quantum)["negative signal"], [[9, 1e-6], [19, np.nan]])
     assert list(lines_of(classical)) == ["variance over steps"]
 
 
@@ -75,6 +76,7 @@ def test_an_older_run_s_variance_is_drawn_as_what_it_is(tmp_path: Path) -> None:
 
 def test_controls_of_any_optimizer_and_of_older_runs(tmp_path: Path) -> None:
     rows = steps("lr/quantum", 0.01, 0.02) + steps("lr/classical", 0.01, 0.02)
+    rows += steps("control/classical/rate", 0.01, 0.02) + steps("effective_lr/classical", 0.01, 0.02)
     adam = run_figures(write_metrics(tmp_path, *rows))["controls"]
     assert [axes.get_ylabel() for axes in adam.axes] == ["learning rate"]
     assert [line.get_linestyle() for line in adam.axes[0].lines] == ["-", "--"]  # they coincide, and both are seen
@@ -84,14 +86,15 @@ def test_controls_of_any_optimizer_and_of_older_runs(tmp_path: Path) -> None:
     drawn = {axes.get_ylabel(): lines_of(axes) for axes in gvco.axes}
     assert drawn["learning-rate scale γ"] == {"quantum": [[9, 0.5], [19, 0.75]]}
     assert drawn["momentum β"] == {"quantum": [[9, 0.9], [19, 0.95]]}
-    assert drawn["effective learning rate"] == {"quantum": [[9, 0.005], [19, 0.015]]}
+    assert drawn["effective learning rate"]["quantum"] == [[9, 0.005], [19, 0.015]]
     assert set(drawn["learning rate"]) == {"quantum", "classical"}
     rows += steps("momentum/quantum", 0.8, 0.85) + steps("control/quantum/rate", 0.5, 0.25)
     rows += steps("control/quantum/average_weight", 0.5, 0.25)
     both = run_figures(write_metrics(tmp_path, *rows))["controls"]
     drawn = {axes.get_ylabel(): lines_of(axes) for axes in both.axes}
     assert drawn["momentum β"] == {"quantum": [[9, 0.8], [19, 0.85]]}
-    assert drawn["effective learning rate"] == drawn["averaging weight"] == {"quantum": [[9, 0.5], [19, 0.25]]}
+    assert drawn["averaging weight"] == {"quantum": [[9, 0.5], [19, 0.25]]}
+    assert drawn["effective learning rate"]["quantum"] == [[9, 0.5], [19, 0.25]]
 
 
 def test_controls_by_layer_stand_quantum_beside_classical(tmp_path: Path) -> None:

@@ -22,13 +22,15 @@ def group_of(*rows: dict[str, Any]) -> Group:
 
 def test_a_story_tells_rates_distance_and_noise() -> None:
     rate = np.concatenate([[0.001, 0.004, 0.004, 0.003], np.full(32, 0.002), np.full(4, 0.0011)])
-    signal = np.concatenate([[-1.0, 1.0], np.full(34, 0.5), np.full(4, 0.075)])  # drowned at first
+    signal = np.concatenate([[-1.0, 1.0, 1.0, 1.0], np.full(32, 0.5), np.full(4, 0.075)])
     logged = metrics(
         **{
             "control/quantum/rate": rate,
             "grad/quantum/variance_over_steps": 3.0,
             "grad/quantum/signal": signal,
             "control/classical/rate": 0.05,
+            "grad/classical/variance_over_steps": 1.0,
+            "grad/classical/signal": np.where(STEPS < 100, 0.1, -0.1),  # drowned in the end
         }
     )
     group = group_of({"step/quantum/moved": 0.21, "step/quantum/start": 0.3})
@@ -36,7 +38,7 @@ def test_a_story_tells_rates_distance_and_noise() -> None:
         (
             "g",
             "GVCO: circuits: rate 0.004 → 0.0011, moved 0.21 rad from a start of 0.3, noise/signal 6 → 40; "
-            "classical part: rate 0.05.",
+            "classical part: rate 0.05, noise/signal 10 → ∞.",
         )
     ]
 

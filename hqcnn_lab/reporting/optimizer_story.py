@@ -9,6 +9,11 @@ from hqcnn_lab.analysis.row import Row, is_figure
 from hqcnn_lab.reporting.groups import Group
 
 _PARTS = {"quantum": "circuits", "classical": "classical part"}
+CAPTION = (
+    "Rates and noise/signal from the first tenth of training to the last; ∞: no signal in the noise, or gradients that "
+    "turn around. Noise is a gradient element's variance over steps, signal its mean's square; distances are root mean "
+    "squares."
+)
 _FEW = 10  # of a run's first and last logged values make its beginning and its end: a tenth of them
 
 

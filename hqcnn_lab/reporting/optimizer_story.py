@@ -63,8 +63,9 @@ def _ends(values: np.ndarray, of_first=np.mean) -> tuple[float, float]:
 
 
 def _figures(row: Row, *names: str) -> tuple[float, ...] | None:
-    values = tuple(row.get(name) for name in names)
-    return values if all(map(is_figure, values)) else None
+    values = [row.get(name) for name in names]
+    figures = tuple(value for value in values if is_figure(value))
+    return figures if len(figures) == len(names) else None
 
 
 def _means(pairs: Sequence[tuple[float, ...]]) -> tuple[float, ...] | None:

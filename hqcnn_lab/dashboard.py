@@ -7,7 +7,7 @@ from hqcnn_lab.run.wandb_workspace import DashboardError, check_dashboard, make_
 
 DESCRIPTION = """\
 Make a W&B workspace for runs of hqcnn_lab.train: accuracy, convergence, gradient variance of the quantum against the
-classical part, GVCO's controls, the system.
+classical part, what the optimizer did, the system.
 
   python -m hqcnn_lab.dashboard out=dashboard.json            as JSON, without a server
   python -m hqcnn_lab.dashboard offline=false entity=my-team  saved as a view of my-team/hqcnn_lab (needs `wandb login`)

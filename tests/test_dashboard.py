@@ -21,7 +21,7 @@ from hqcnn_lab.wandb_private import workspace_as_json
 
 pytestmark = pytest.mark.slow
 
-SECTIONS = ["accuracy", "convergence", "gradient variance", "GVCO", "system"]
+SECTIONS = ["accuracy", "convergence", "gradient variance", "optimizer", "system"]
 needs_workspaces = pytest.mark.skipif(
     not wandb_workspace.is_available(), reason="needs wandb-workspaces, of the extra dashboard"
 )
@@ -56,8 +56,12 @@ def test_panels_draw_what_a_run_logs(tmp_path: Path) -> None:
     assert list(panels) == SECTIONS
     drawn = {name for group in panels.values() for name in names_in(group)}
     assert len(drawn) > 20
-    assert {name for name in drawn if not name.startswith("system/")} <= logged
-    assert {"grad/quantum/variance", "grad/classical/variance"} <= set(names_in(panels["gradient variance"]))
+    elsewhere = {"control/quantum/average_weight", "control/classical/average_weight"}  # of optimizers that average
+    assert {name for name in drawn - elsewhere if not name.startswith("system/")} <= logged
+    kinds = ("variance_over_steps", "signal", "variance_over_elements")
+    assert {f"grad/{group}/{kind}" for group in ("quantum", "classical") for kind in kinds} <= set(
+        names_in(panels["gradient variance"])
+    )
     steps = {panel["xAxis"] for name in SECTIONS[:-1] for panel in panels[name] if "xAxis" in panel}
     assert steps == {"trainer/global_step"}
 

@@ -90,16 +90,18 @@ def test_metrics_hold_what_a_reader_expects(run: Path) -> None:
     logged = {key for row in rows_of(run) for key, value in row.items() if value}
     assert {
         *("train/loss", "val/loss", "val/accuracy", "val/macro_f1", "val/recall/pituitary", "test/accuracy"),
-        *("grad/quantum/variance", "grad/classical/variance", "grad/layer/kernel.weights/variance"),
-        *("gvco/lr_scale", "gvco/momentum", "gvco/quantum/noise", "lr/quantum", "lr/classical"),
+        *("grad/quantum/variance_over_steps", "grad/classical/signal", "grad/quantum/variance_over_elements"),
+        *("grad/layer/kernel.weights/variance_over_steps", "step/quantum/relative", "step/classical/moved"),
+        *("control/quantum/rate", "control/layer/kernel.weights/momentum", "lr/quantum", "lr/classical"),
     } <= logged
 
 
 def test_gvco_controls_stay_in_their_bounds(run: Path) -> None:
-    scales = [float(row["gvco/lr_scale"]) for row in rows_of(run) if row["gvco/lr_scale"]]
-    momenta = [float(row["gvco/quantum/momentum"]) for row in rows_of(run) if row["gvco/quantum/momentum"]]
+    logged = [row for row in rows_of(run) if row["control/quantum/rate"]]
+    scales = [float(row["control/quantum/rate"]) / float(row["lr/quantum"]) for row in logged]
+    momenta = [float(row["control/quantum/momentum"]) for row in logged]
     assert scales
-    assert all(0.05 - 1e-6 <= scale <= 1 for scale in scales)
+    assert all(0.05 * 0.01 <= scale <= 4 for scale in scales)
     assert all(0.85 - 1e-6 <= momentum <= 0.96 + 1e-6 for momentum in momenta)
 
 

@@ -9,6 +9,7 @@ from hqcnn_lab.callbacks.metrics_first import MetricsFirst
 from hqcnn_lab.callbacks.optimizer_state import OptimizerState
 from hqcnn_lab.callbacks.progress import Progress
 from hqcnn_lab.callbacks.resume_state import ResumeState
+from hqcnn_lab.callbacks.step_size import StepSize
 from hqcnn_lab.callbacks.stop_checkpoint import StopCheckpoint
 from hqcnn_lab.callbacks.weight_average import WeightAverage
 
@@ -22,6 +23,7 @@ __all__ = [
     "OptimizerState",
     "Progress",
     "ResumeState",
+    "StepSize",
     "StopCheckpoint",
     "WeightAverage",
 ]

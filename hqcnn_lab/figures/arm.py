@@ -53,7 +53,9 @@ def convergence_bands(
     return figure
 
 
-def variance_over_steps(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> "Figure":
+def variance_over_steps(
+    curves: Mapping[str, Mapping[str, Sequence[Curve]]], what: str = "gradient variance"
+) -> "Figure":
     """Gradient variance over training, a panel for each parameter group (`quantum`, `classical`), log scale.
 
     Lines are geometric means over seeds and bands are of the logarithms, as `convergence_bands` has them otherwise:
@@ -61,8 +63,9 @@ def variance_over_steps(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> 
 
     Args:
         curves: parameter group → arm → a curve (optimizer steps, variances) for each seed.
+        what: which variance it is, for the labels.
     """
-    return _band_panels({f"{group} gradient variance": arms for group, arms in curves.items()}, log=True)
+    return _band_panels({f"{group} {what}": arms for group, arms in curves.items()}, log=True)
 
 
 def controls_over_steps(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> "Figure":

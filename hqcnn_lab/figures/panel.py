@@ -35,6 +35,12 @@ def stack(n_panels: int) -> tuple["Figure", list["Axes"]]:
     return figure, list(figure.subplots(n_panels, 1, sharex=True, squeeze=False)[:, 0])
 
 
+def grid(n_rows: int, n_columns: int) -> tuple["Figure", list[list["Axes"]]]:
+    """Rows of panels over one x axis, those of a row on one scale, so that columns compare."""
+    figure = new_figure(1.6 + 1.8 * n_rows)
+    return figure, figure.subplots(n_rows, n_columns, sharex=True, sharey="row", squeeze=False).tolist()
+
+
 def label_axes(axes: "Axes", xlabel: str, ylabel: str) -> None:
     """Name the axes, over a light grid and without a frame; "(%)" in a name shows shares as percentages."""
     from matplotlib.ticker import MaxNLocator

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hqcnn_lab.analysis.metrics import Series, by_epoch, read_metrics
+from hqcnn_lab.figures.layers import layer_controls
 from hqcnn_lab.figures.panel import COLOURS, add_legend, dots_of, label_axes, stack, use_log_scale
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ GROUPS = {"quantum": COLOURS[0], "classical": COLOURS[1], "all": COLOURS[6]}
 
 
 def run_figures(folder: str | Path) -> dict[str, "Figure"]:
-    """A run's own pictures, by name: `convergence`, `gradient_variance`, `controls`, and under GVCO `noise_signal`.
+    """A run's own pictures, by name: `convergence`, `gradient_variance`, `controls`, `steps`; of a run of GVCO's before
+    gradients were measured alike for every optimizer, also `noise_signal`.
 
     One whose metrics were not logged is left out. `figures.arm` draws several runs side by side. Errors as in
     `read_metrics`.
@@ -25,7 +27,8 @@ def run_figures(folder: str | Path) -> dict[str, "Figure"]:
     figures = {
         "convergence": _convergence(metrics) if "train/loss" in metrics else None,
         "gradient_variance": _gradient_variance(metrics),
-        "controls": _controls(metrics),
+        "controls": layer_controls(metrics) or _controls(metrics),
+        "steps": _steps(metrics),
         "noise_signal": _noise_signal(metrics),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
@@ -44,19 +47,50 @@ def _convergence(metrics: dict[str, Series]) -> "Figure | None":
 
 
 def _gradient_variance(metrics: dict[str, Series]) -> "Figure | None":
-    lines = {group: metrics.get(f"grad/{group}/variance") for group in GROUPS}
-    return _line_panels({"gradient variance": lines}, GROUPS, "optimizer step", log=True)
+    def lines(group: str) -> dict[str, Series | None]:
+        variance, signal = (metrics.get(f"grad/{group}/{name}") for name in ("variance_over_steps", "signal"))
+        opposed = signal and (signal[0], -signal[1])
+        return {
+            "variance over steps": variance,
+            "signal": signal if signal and (signal[1] > 0).any() else None,
+            "negative signal": opposed if opposed and (opposed[1] > 0).any() else None,
+        }
+
+    colours = {"variance over steps": COLOURS[5], "signal": COLOURS[2], "negative signal": COLOURS[4]}
+    note = "of one element; negative:\nlost in noise, or gradients\nthat turn around"
+    panels = {f"{group} gradients": lines(group) for group in GROUPS}
+    spread = {group: metrics.get(f"grad/{group}/variance") for group in GROUPS}  # as runs were logged before
+    return _line_panels(panels, colours, "optimizer step", log=True, note=note) or _line_panels(
+        {"gradient variance\n(spread over elements)": spread}, GROUPS, "optimizer step", log=True
+    )
 
 
 def _controls(metrics: dict[str, Series]) -> "Figure | None":
-    momenta = {group: metrics.get(f"momentum/{group}", metrics.get(f"gvco/{group}/momentum")) for group in GROUPS}
+    """Of an optimizer that steers whole groups, and of runs before there were columns by layer."""
+
+    def lines(*names: str) -> dict[str, Series | None]:
+        """Of each group what it has first."""
+        return {g: next((metrics[n.format(g)] for n in names if n.format(g) in metrics), None) for g in GROUPS}
+
     panels = {
-        "learning-rate scale γ": {group: metrics.get(f"gvco/{group}/lr_scale") for group in GROUPS},
-        "momentum β": momenta,
-        "learning rate": {group: metrics.get(f"lr/{group}") for group in GROUPS},
-        "effective learning rate": {group: metrics.get(f"effective_lr/{group}") for group in GROUPS},
+        "learning-rate scale γ": lines("gvco/{}/lr_scale"),
+        "momentum β": lines("control/{}/momentum", "momentum/{}", "gvco/{}/momentum"),
+        "averaging weight": lines("control/{}/average_weight"),
+        "learning rate": lines("lr/{}"),
+        "effective learning rate": lines("control/{}/rate", "effective_lr/{}"),
     }
+    given, acting = panels["learning rate"], panels["effective learning rate"]
+    if all(a and b and np.array_equal(a[1], b[1]) for a, b in zip(given.values(), acting.values(), strict=True) if b):
+        del panels["effective learning rate"]  # nothing came between
     return _line_panels(panels, GROUPS, "optimizer step")
+
+
+def _steps(metrics: dict[str, Series]) -> "Figure | None":
+    panels = {
+        "step, relative\nto the weights": {group: metrics.get(f"step/{group}/relative") for group in GROUPS},
+        "moved from the start\n(circuits: radians)": {group: metrics.get(f"step/{group}/moved") for group in GROUPS},
+    }
+    return _line_panels(panels, GROUPS, "optimizer step", log=True, note="root mean squares")
 
 
 def _noise_signal(metrics: dict[str, Series]) -> "Figure | None":

@@ -25,8 +25,13 @@ GROUPS = ("quantum", "classical")
 CROWDED = 4  # arms whose noisy lines can be told apart
 
 CONTROLS = {  # label → metrics, of which a run may have one or the other
-    "effective / chosen\nlearning rate, {}": ["effective_lr/{}"],
-    "momentum β, {}": ["momentum/{}", "gvco/{}/momentum"],
+    "effective / chosen\nlearning rate, {}": ["control/{}/rate", "effective_lr/{}"],
+    "momentum β, {}": ["control/{}/momentum", "momentum/{}", "gvco/{}/momentum"],
+    "averaging weight, {}": ["control/{}/average_weight"],
+}
+VARIANCES = {  # label → metric; the first that the runs have: the second is what older ones call their variance
+    "gradient variance": "grad/{}/variance_over_steps",
+    "gradient variance\n(spread over elements)": "grad/{}/variance",
 }
 
 Runs = Mapping[str, Sequence[tuple[float, Mapping[str, Series]]]]
@@ -68,19 +73,25 @@ def _of_one_rate(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path, level
         arm: [by_epoch(run, "val/accuracy") for _, run in of_arm if "val/accuracy" in run]
         for arm, of_arm in runs.items()
     }
-    variances = {group: _curves(runs, arms[:CROWDED], [f"grad/{group}/variance"]) for group in GROUPS}
+    variances = {
+        label: {group: _curves(runs, arms[:CROWDED], [name.format(group)]) for group in GROUPS}
+        for label, name in VARIANCES.items()
+    }
+    variances = {
+        label: {group: curves for group, curves in panels.items() if any(curves.values())}
+        for label, panels in variances.items()
+    }
+    kind = next((label for label, panels in variances.items() if panels), None)
     controls = {
         label.format(group): _curves(runs, arms, [name.format(group) for name in names])
         for label, names in CONTROLS.items()
         for group in GROUPS
     }
-    variances, controls = (
-        {label: curves for label, curves in panels.items() if any(curves.values())} for panels in (variances, controls)
-    )
+    controls = {label: curves for label, curves in controls.items() if any(curves.values())}
     return {
         "convergence": convergence_bands(accuracies, level) if any(accuracies.values()) else None,
         "scores": final_scores({a: [_score(row, "test/accuracy") for row in rows if row["arm"] == a] for a in arms}),
-        "gradient_variance": variance_over_steps(variances) if variances else None,
+        "gradient_variance": variance_over_steps(variances[kind], kind) if kind else None,
         "controls": controls_over_steps(controls) if controls else None,
     }
 
@@ -116,5 +127,7 @@ def _curves(runs: Runs, arms: Sequence[str], names: Sequence[str]) -> dict[str, 
         for lr, run in runs[arm]:
             if (name := next((n for n in names if n in run), None)) is not None:
                 steps, values = run[name]
-                curves[arm].append((steps, values / lr if name.startswith("effective_lr/") else values))
+                curves[arm].append(
+                    (steps, values / lr if name.endswith("/rate") or name.startswith("effective_lr/") else values)
+                )
     return curves

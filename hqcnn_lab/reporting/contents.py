@@ -14,6 +14,7 @@ from hqcnn_lab.figures.chart import Chart
 from hqcnn_lab.reporting import finding, run_tables, score_tables
 from hqcnn_lab.reporting.curves import LINE_COLOURS, metrics_of, scored_charts, training_charts
 from hqcnn_lab.reporting.groups import Family, Group, make_families
+from hqcnn_lab.reporting.optimizer_story import optimizer_stories
 from hqcnn_lab.reporting.pictures import CircuitPicture, Gallery, Mistakes, circuits
 from hqcnn_lab.reporting.problems import Problems
 from hqcnn_lab.reporting.score_tables import Table
@@ -60,6 +61,7 @@ class Part:
     differing: Table | None = None
     colours: dict[str, str] = field(default_factory=dict)
     drawn_note: str = ""
+    stories: list[tuple[str, str]] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
     rocs: list[Chart] = field(default_factory=list)
     zoomed: bool = False
@@ -154,7 +156,9 @@ def _part(family: Family, reference_name: str | None, gallery: Gallery, problems
             score_tables.differences(reference, against),
             score_tables.test_notes(reference, against),
         )
-    part.charts = training_charts(family.id, charted, colours, metrics_of(charted, problems))
+    logged = metrics_of(charted, problems)
+    part.charts = training_charts(family.id, charted, colours, logged)
+    part.stories = optimizer_stories(charted, logged)
     by_group = {g.id: [tests[row["folder"]] for row in g.finished if row["folder"] in tests] for g in charted}
     classes = _most_common([test.classes for of_one in by_group.values() for test in of_one])
     others = [g.name for g in charted if any(test.classes != classes for test in by_group[g.id])]

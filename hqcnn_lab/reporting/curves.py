@@ -20,6 +20,43 @@ STEEP = 0.85  # a true-positive rate that is reached within GOOD false positives
 GOOD = 0.1
 _FEW = 10  # images in a bin of confidence: the accuracy of fewer is noise
 
+KINDS = ("quantum", "classical")
+_STEP = "optimizer step"
+_LINEAR = "momentum β"  # what is not on a log scale
+_ON_LOG_SCALE = "On a log scale: geometric mean"
+_BANDS = "from the least to the greatest of them."
+_PLATEAU = "A line that falls while the loss does not suggests a plateau."
+# Metric, title, unit, how to read it.
+_OVER_STEPS = (
+    (
+        "grad/{}/variance_over_steps",
+        "Gradient variance over steps",
+        "variance",
+        f"The noise of one element. {_PLATEAU}",
+    ),
+    ("grad/{}/variance", "Gradient spread over elements", "variance", f"Of one step's gradient. {_PLATEAU}"),
+    (
+        "grad/{}/signal",
+        "Gradient signal",
+        "signal",
+        "The mean gradient's squared size per element; none where it is lost.",
+    ),
+    (
+        "control/{}/rate",
+        "Learning rate that acted",
+        "learning rate",
+        "What the schedule set and the optimizer made of it.",
+    ),
+    ("control/{}/momentum", "Momentum", "momentum β", "Adam's β₁; of a schedule-free optimizer its interpolation."),
+    ("control/{}/average_weight", "Averaging weight", "weight", "The share of a step's iterate in the judged average."),
+    (
+        "step/{}/relative",
+        "Step, relative to the weights",
+        "step / weights",
+        "Root mean square of a step over that of the weights.",
+    ),
+)
+
 # Without black and grey, which cannot be seen on the dark or the light background.
 LINE_COLOURS = tuple(colour for colour in COLOURS if colour not in ("#000000", "#999999"))
 
@@ -36,29 +73,33 @@ def metrics_of(groups: Sequence[Group], problems: Problems) -> dict[str, dict[st
 def training_charts(
     prefix: str, groups: Sequence[Group], colours: Mapping[str, str], logged: Mapping[str, Mapping[str, Series]]
 ) -> list[Chart]:
-    """Validation accuracy and training loss by epoch; gradient variance of both kinds of parameters by step."""
+    """Validation accuracy and training loss by epoch; by step what gradients and optimizer did, quantum and classical.
+
+    Where no run has the variance over steps, the spread over elements that older runs logged.
+    """
     over_epochs = "Mean over seeds; the band is one standard deviation either way, where there are two seeds or more."
-    over_steps = (
-        "On a log scale: geometric mean over seeds, and from the least to the greatest of them. A line that falls "
-        "while the loss does not suggests a plateau."
-    )
-    charts = [
-        Chart(f"{prefix}-accuracy", "Validation accuracy", over_epochs, "epoch", "accuracy (%)", percent=True),
-        Chart(f"{prefix}-loss", "Training loss", over_epochs, "epoch", "loss"),
-        Chart(f"{prefix}-quantum", "Gradient variance, quantum", over_steps, "optimizer step", "variance", log=True),
-        Chart(
-            f"{prefix}-classical", "Gradient variance, classical", over_steps, "optimizer step", "variance", log=True
+    has_variance = any(f"grad/{kind}/variance_over_steps" in run for run in logged.values() for kind in KINDS)
+    charts = {
+        "val/accuracy": Chart(
+            f"{prefix}-accuracy", "Validation accuracy", over_epochs, "epoch", "accuracy (%)", percent=True
         ),
-    ]
-    names = ("val/accuracy", "train/loss", "grad/quantum/variance", "grad/classical/variance")
-    for chart, name in zip(charts, names, strict=True):
+        "train/loss": Chart(f"{prefix}-loss", "Training loss", over_epochs, "epoch", "loss"),
+    }
+    for name, title, unit, caption in _OVER_STEPS:
+        if not (name == "grad/{}/variance" and has_variance):
+            for kind in KINDS:
+                id_ = f"{prefix}-{kind}-{name.rpartition('/')[2]}"
+                log = unit != _LINEAR
+                about = f"{_ON_LOG_SCALE if log else 'Mean'} over seeds, and {_BANDS} {caption}"
+                charts[name.format(kind)] = Chart(id_, f"{title}, {kind}", about, _STEP, unit, log=log)
+    for name, chart in charts.items():
         for group in groups:
             runs = [logged[row["folder"]] for row in group.finished if name in logged.get(row["folder"], {})]
-            series = [run[name] if chart.log else by_epoch(run, name) for run in runs]
+            series = [run[name] if chart.xlabel == _STEP else by_epoch(run, name) for run in runs]
             if series := [one for one in series if len(one[0])]:
-                points = _over_steps(series) if chart.log else _over_epochs(series)
+                points = _over_steps(series, chart.log) if chart.xlabel == _STEP else _over_epochs(series)
                 chart.lines.append(Line(group.id, group.name, colours[group.id], *points))
-    return [chart for chart in charts if chart.lines]
+    return [chart for chart in charts.values() if any(len(line.x) for line in chart.lines)]
 
 
 def _over_epochs(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
@@ -77,21 +118,22 @@ def _over_epochs(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
     return x, mean, mean - std, mean + std
 
 
-def _over_steps(series: Sequence[Series]) -> tuple[np.ndarray, ...]:
-    """The mean of the logarithm in each bin of steps."""
+def _over_steps(series: Sequence[Series], log: bool) -> tuple[np.ndarray, ...]:
+    """The mean, on a log scale of the logarithm, in each bin of steps."""
+    there, back = (np.log, np.exp) if log else (np.positive, np.positive)
     last = max(steps[-1] for steps, _ in series) + 1
     edges = np.linspace(0, last, min(N_POINTS, max(len(values) for _, values in series)) + 1)
     table = np.full((len(series), len(edges) - 1), np.nan)
     for row, (steps, values) in zip(table, series, strict=True):
-        kept = np.isfinite(values) & (values > 0)
+        kept = np.isfinite(values) & ((values > 0) | (not log))
         at = np.clip(np.searchsorted(edges, steps[kept], side="right") - 1, 0, len(row) - 1)
         counts = np.bincount(at, minlength=len(row))
-        sums = np.bincount(at, np.log(values[kept]), len(row))
+        sums = np.bincount(at, there(values[kept]), len(row))
         row[counts > 0] = sums[counts > 0] / counts[counts > 0]
     held = np.isfinite(table).any(0)
     table, x = table[:, held], ((edges[:-1] + edges[1:]) / 2)[held]
-    mean = np.exp(np.nanmean(table, 0))
-    return (x, mean) if len(series) < 2 else (x, mean, np.exp(np.nanmin(table, 0)), np.exp(np.nanmax(table, 0)))
+    mean = back(np.nanmean(table, 0))
+    return (x, mean) if len(series) < 2 else (x, mean, back(np.nanmin(table, 0)), back(np.nanmax(table, 0)))
 
 
 def scored_charts(

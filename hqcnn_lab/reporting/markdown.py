@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from hqcnn_lab.reporting.contents import Confusion, Contents, Part
+from hqcnn_lab.reporting.optimizer_story import CAPTION
 from hqcnn_lab.reporting.score_tables import Table
 from hqcnn_lab.reporting.wording import count
 
@@ -38,6 +39,8 @@ def _part(part: Part) -> list[str]:
         lines += ["### Differences", _table(part.tests), _list(part.test_notes)]
     if part.budget:
         lines += ["### At what budget", _list(part.budget_notes), _table(part.budget)]
+    if part.stories:
+        lines += ["### What the optimizer did", _list([text for _, text in part.stories]), CAPTION]
     for title, table in (
         ("Every setting that differs", part.differing),
         ("Tuning runs", part.tuning),

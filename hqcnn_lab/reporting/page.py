@@ -9,6 +9,7 @@ from markupsafe import Markup
 from hqcnn_lab.analysis.spread import spread
 from hqcnn_lab.figures.chart import Chart, chart_json
 from hqcnn_lab.reporting.contents import Contents
+from hqcnn_lab.reporting.optimizer_story import CAPTION
 from hqcnn_lab.reporting.scores import SCORE
 
 _FACETS = ("dataset", "model", "optim")
@@ -28,6 +29,7 @@ def html_text(contents: Contents, now: datetime) -> str:
     facets = {key: sorted({str(g.label[key]) for g in contents.groups.values() if g.label[key]}) for key in _FACETS}
     return environment.get_template("report.html.j2").render(
         c=contents,
+        story_caption=CAPTION,
         now=now.strftime("%d %B %Y, %H:%M"),
         plotlyjs=_plotlyjs() if charts else "",
         facets={key: values for key, values in facets.items() if len(values) > 1},

@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import nn
 
 from hqcnn_lab.analysis.interval import wilson_interval
-from hqcnn_lab.callbacks import Convergence
+from hqcnn_lab.callbacks import Convergence, StepSize
 from hqcnn_lab.data import ImageDataModule
 from hqcnn_lab.data.split.audit import Audit, leak_note
 from hqcnn_lab.data.split.manifest import manifest_hash
@@ -36,12 +36,13 @@ def about_split(data: ImageDataModule, audit: Audit | None) -> dict[str, Any]:
 
 
 def after_fit(trainer: pl.Trainer, data: ImageDataModule) -> dict[str, Any]:
-    """Training's share of the summary: validation of the last epoch, convergence, numbers of images and steps."""
+    """Training's share of the summary: validation of the last epoch, convergence, what the steps were, and numbers of
+    images and steps."""
     callbacks: list[pl.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  # a connector sets it
-    convergence = next((callback for callback in callbacks if isinstance(callback, Convergence)), None)
+    watchers = [callback for callback in callbacks if isinstance(callback, Convergence | StepSize)]
     return {
         **metrics(trainer, "train/", "val/"),
-        **(convergence.summary() if convergence and trainer.optimizers else {}),
+        **{key: value for watcher in watchers if trainer.optimizers for key, value in watcher.summary().items()},
         **{f"images/{part}": len(indices) for part, indices in zip(data.split._fields, data.split, strict=True)},
         "images/skipped": len(data.skipped),
         "epochs": trainer.current_epoch,
@@ -108,3 +109,23 @@ def print_result(summary: dict[str, Any], folder: Path) -> None:
         table.add_row(name, value)
     Console().print(table)
     print(f"  {'run folder':<19}    {folder}", flush=True)  # on its own: a table would cut a long path
+    for line in standstills(summary):
+        print(line, flush=True)
+
+
+def standstills(summary: dict[str, Any]) -> list[str]:
+    """A line for each parameter group that did not take part in the training, from `StepSize`'s figures."""
+    lines: list[str] = []
+    for group, key in (("quantum", "optim.quantum_lr"), ("classical", "optim.lr")):
+        if summary.get(f"step/{group}/frozen"):
+            lines.append(f"{group} parameters: frozen, as {key} is 0")
+        if (first := summary.get(f"step/{group}/stopped_from")) is None:
+            continue
+        share, ratio = summary[f"step/{group}/stopped_share"], summary[f"step/{group}/stopped_ratio"]
+        size = f"1/{1 / ratio:,.0f} of the others'" if ratio else "too small to change them"
+        beside = " beside optim.quantum_lr" * (group == "classical")
+        lines.append(
+            f"warning: {group} parameters stood still from step {first} on, in {100 * share:.0f} % of the logged "
+            f"steps: relative steps {size}, their gradient not gone; try a larger {key}{beside}, or another optim"
+        )
+    return lines

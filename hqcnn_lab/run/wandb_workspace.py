@@ -32,16 +32,18 @@ LINES: dict[str, dict[str, list[str]]] = {
         "validation loss": ["val/loss"],
     },
     "gradient variance": {
-        "_gradient variance": [f"grad/{group}/variance" for group in GROUPS],
+        "_gradient variance over steps": [f"grad/{group}/variance_over_steps" for group in GROUPS],
+        "_gradient signal": [f"grad/{group}/signal" for group in GROUPS],
+        "_gradient spread over elements": [f"grad/{group}/variance_over_elements" for group in GROUPS],
         "_gradient norm": [f"grad/{group}/norm" for group in GROUPS],
     },
-    "GVCO": {
-        "learning-rate scale γ": [f"gvco/{group}/lr_scale" for group in GROUPS],
-        "momentum β": [f"gvco/{group}/momentum" for group in GROUPS],
-        "learning rate": [f"lr/{group}" for group in GROUPS],
-        "effective learning rate": [f"effective_lr/{group}" for group in GROUPS],
-        "_noise power N": [f"gvco/{group}/noise" for group in GROUPS],
-        "_signal power S": [f"gvco/{group}/signal" for group in GROUPS],
+    "optimizer": {
+        "_learning rate that acted": [f"control/{group}/rate" for group in GROUPS],
+        "_learning rate as set": [f"lr/{group}" for group in GROUPS],
+        "momentum β": [f"control/{group}/momentum" for group in GROUPS],
+        "_averaging weight": [f"control/{group}/average_weight" for group in GROUPS],
+        "_step, relative to the weights": [f"step/{group}/relative" for group in GROUPS],
+        "moved from the start": [f"step/{group}/moved" for group in GROUPS],
     },
 }
 # Figures of a run's summary, drawn as one bar for each run.

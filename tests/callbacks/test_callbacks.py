@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from hqcnn_lab.callbacks import Convergence, EpochSeed, GradientVariance, OptimizerState, Progress, WeightAverage
-from hqcnn_lab.optim import GVCO, GVCOLiteral, parameter_groups
+from hqcnn_lab.callbacks.gradient_moments import GradientMoments
+from hqcnn_lab.optim import GVCO, SPSA, GVCOLiteral, parameter_groups
 from hqcnn_lab.quantum import QuantumLayer
 
 
@@ -28,6 +29,10 @@ class Circuit(pl.LightningModule):
 
     def training_step(self, batch: torch.Tensor, batch_index: int) -> torch.Tensor:
         return (self.net(batch) - 0.5).square().mean()
+
+    def on_train_batch_start(self, batch: torch.Tensor, batch_index: int) -> None:
+        if isinstance(optimizer := self.optimizers(use_pl_optimizer=False), SPSA):
+            optimizer.add_loss(lambda: (self.net(batch) - 0.5).square().mean())
 
     def optimizer_step(self, *arguments: Any) -> None:
         super().optimizer_step(*arguments)
@@ -54,31 +59,64 @@ def test_gradient_variance_is_of_the_gradients_the_optimizer_used() -> None:
     logged = {name: value.item() for name, value in trainer.callback_metrics.items()}
     classical = torch.cat([weight.flatten(), bias])
     assert torch.cat([classical, angles.flatten()]).norm() == pytest.approx(1e-3, rel=1e-3)
-    assert logged["grad/quantum/variance"] == pytest.approx(angles.var(correction=0).item(), rel=1e-4)
-    assert logged["grad/classical/variance"] == pytest.approx(classical.var(correction=0).item(), rel=1e-4)
+    expected = {"quantum": angles, "classical": classical, "layer/0": weight, "layer/1.weights": angles}
+    for name, gradient in expected.items():
+        spread = gradient.var(correction=0).item()
+        assert logged[f"grad/{name}/variance_over_elements"] == pytest.approx(spread, rel=1e-4)
     assert logged["grad/classical/norm"] == pytest.approx(classical.norm().item(), rel=1e-4)
-    assert logged["grad/layer/0/variance"] == pytest.approx(weight.var(correction=0).item(), rel=1e-4)
-    assert logged["grad/layer/1.weights/variance"] == pytest.approx(angles.var(correction=0).item(), rel=1e-4)
+    assert not any("over_steps" in name or "signal" in name for name in logged)  # of one step there is none
+
+
+def test_gradient_variance_over_steps_pools_elements() -> None:
+    module = Circuit(torch.optim.Adam)
+    logged = fit(module, GradientVariance(), max_epochs=4).callback_metrics
+    moments = GradientMoments(dict(module.net.named_parameters()))
+    for step in module.seen:
+        moments.update([step[name] for name in moments.names])
+    _, variance, signal = moments.table
+    weight, bias, angles = variance.tolist()
+    assert logged["grad/layer/0/variance_over_steps"].item() == pytest.approx(weight, rel=1e-4)
+    assert logged["grad/quantum/variance_over_steps"].item() == pytest.approx(angles, rel=1e-4)
+    assert logged["grad/quantum/signal"].item() == pytest.approx(signal[2].item(), rel=1e-4)
+    assert logged["grad/classical/variance_over_steps"].item() == pytest.approx((16 * weight + 4 * bias) / 20, rel=1e-4)
 
 
 def test_gradient_variance_is_logged_as_often_as_the_trainer_logs() -> None:
-    assert "grad/quantum/variance" in fit(Circuit(), GradientVariance(), log_every_n_steps=3).callback_metrics
-    assert "grad/quantum/variance" not in fit(Circuit(), GradientVariance(), log_every_n_steps=4).callback_metrics
+    assert "grad/quantum/norm" in fit(Circuit(), GradientVariance(), log_every_n_steps=3).callback_metrics
+    assert "grad/quantum/norm" not in fit(Circuit(), GradientVariance(), log_every_n_steps=4).callback_metrics
 
 
 def test_optimizer_state_is_what_the_optimizer_holds() -> None:
     module = Circuit()
     trainer = fit(module, OptimizerState())
     [optimizer] = trainer.optimizers
-    logged = trainer.callback_metrics
-    assert logged["lr/quantum"].item() == pytest.approx(0.005)
-    assert logged["lr/classical"].item() == pytest.approx(0.01)
-    angles = optimizer.state[module.net[1].weights]
-    assert logged["gvco/quantum/lr_scale"] == angles["lr_scale"]
-    assert logged["gvco/quantum/momentum"] == angles["momentum"]
-    assert logged["gvco/quantum/noise"] == angles["noise"]
-    everything = torch.stack([state["lr_scale"] for state in optimizer.state.values()])
-    assert logged["gvco/lr_scale"].item() == pytest.approx(everything.mean().item())
+    logged = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    assert (logged["lr/quantum"], logged["lr/classical"]) == (pytest.approx(0.005), pytest.approx(0.01))
+    weight, bias, angles = (optimizer.state[p] for p in module.net.parameters())
+    assert logged["control/quantum/rate"] == pytest.approx(0.005 * angles["lr_scale"].item())
+    assert logged["control/quantum/rate"] == logged["effective_lr/quantum"] < logged["lr/quantum"]
+    assert logged["control/layer/1.weights/momentum"] == logged["momentum/quantum"] == angles["momentum"].item()
+    assert logged["control/quantum/noise"] == angles["noise"].item()
+    scales = weight["lr_scale"].item(), bias["lr_scale"].item()
+    assert logged["control/layer/0/rate"] == pytest.approx(0.01 * scales[0])
+    assert logged["control/classical/rate"] == pytest.approx(0.01 * sum(scales) / 2)
+
+
+def test_optimizer_state_reads_what_an_optimizer_says_of_each_tensor() -> None:
+    class Steered(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            loss = super().step(closure)
+            for n, p in enumerate(p for group in self.param_groups for p in group["params"]):
+                given = {"rate": 0.1 * n, "momentum": 0.5 + 0.1 * n, "average_weight": 1 / (n + 1), "noise": 2.0}
+                self.state[p].update({name: torch.tensor(x) for name, x in given.items()})
+            return loss
+
+    logged = {name: x.item() for name, x in fit(Circuit(Steered), OptimizerState()).callback_metrics.items()}
+    assert logged["control/layer/0/rate"] == pytest.approx(0.1)  # the circuits come first
+    assert logged["control/classical/average_weight"] == pytest.approx((1 / 2 + 1 / 3) / 2)
+    assert logged["control/classical/momentum"] == logged["momentum/classical"] == pytest.approx(0.65)
+    assert logged["control/quantum/rate"] == logged["effective_lr/quantum"] == 0
+    assert logged["lr/quantum"] == pytest.approx(0.005)
 
 
 def test_optimizer_state_leaves_out_a_group_without_gradients() -> None:
@@ -87,39 +125,39 @@ def test_optimizer_state_leaves_out_a_group_without_gradients() -> None:
             return self.net[0](batch).square().mean()
 
     logged = fit(Unused(), OptimizerState()).callback_metrics
-    assert "gvco/classical/lr_scale" in logged
-    assert "gvco/quantum/lr_scale" not in logged
+    assert "control/classical/momentum" in logged
+    assert "control/quantum/momentum" not in logged
 
 
-def test_effective_rates_are_those_of_the_step_that_was_taken() -> None:
-    module = Circuit()
-    logged = fit(module, OptimizerState()).callback_metrics
-    assert logged["effective_lr/quantum"].item() == pytest.approx(0.005 * logged["gvco/quantum/lr_scale"].item())
-    assert logged["effective_lr/quantum"] < logged["lr/quantum"]
-    assert logged["momentum/quantum"] == logged["gvco/quantum/momentum"]
+@pytest.mark.parametrize("optimizer", [GVCO, GVCOLiteral])
+def test_rates_are_those_of_the_step_that_was_taken(optimizer: type) -> None:
+    class Scheduled(Circuit):
+        def configure_optimizers(self) -> Any:
+            chosen = super().configure_optimizers()
+            halving = torch.optim.lr_scheduler.ExponentialLR(chosen, 0.5)
+            return {"optimizer": chosen, "lr_scheduler": {"scheduler": halving, "interval": "step"}}
+
+    module = Scheduled(optimizer)
+    logged = fit(module, OptimizerState()).callback_metrics  # three steps
+    assert logged["lr/quantum"].item() == pytest.approx(0.005 / 4)
+    scale = module.optimizers().state[module.net[1].weights]["lr_scale"].item()
+    assert 0 < scale < 1
+    assert logged["control/quantum/rate"].item() == pytest.approx(0.005 / 4 * scale)
 
 
-def test_momentum_is_logged_whatever_the_optimizer_calls_it() -> None:
-    def sgd(groups: Any, lr: float) -> torch.optim.Optimizer:
-        return torch.optim.SGD(groups, lr=lr, momentum=0.7)
+def test_controls_have_the_same_names_whatever_the_optimizer_calls_them() -> None:
+    def logged_by(optimizer: Any) -> dict[str, float]:
+        return {name: x.item() for name, x in fit(Circuit(optimizer), OptimizerState()).callback_metrics.items()}
 
-    logged = fit(Circuit(sgd), OptimizerState()).callback_metrics
-    assert logged["momentum/classical"].item() == pytest.approx(0.7)
-    assert logged["effective_lr/classical"].item() == pytest.approx(0.01)
-    logged = fit(Circuit(torch.optim.Adam), OptimizerState()).callback_metrics
-    assert logged["momentum/quantum"].item() == pytest.approx(0.9)
-
-
-def test_literal_reading_logs_the_controls_it_has() -> None:
-    logged = fit(Circuit(GVCOLiteral), OptimizerState()).callback_metrics
-    assert 0 < logged["gvco/quantum/lr_scale"] < 1
-    assert "gvco/quantum/signal" not in logged
-
-
-def test_optimizer_state_says_nothing_of_gvco_under_adam() -> None:
-    logged = fit(Circuit(torch.optim.Adam), OptimizerState()).callback_metrics
-    assert logged["lr/quantum"].item() == pytest.approx(0.005)
-    assert not any(name.startswith("gvco") for name in logged)
+    sgd = logged_by(lambda groups, lr: torch.optim.SGD(groups, lr=lr, momentum=0.7))
+    assert sgd["control/classical/momentum"] == sgd["momentum/classical"] == pytest.approx(0.7)
+    assert sgd["control/classical/rate"] == sgd["effective_lr/classical"] == pytest.approx(0.01)
+    adam = logged_by(torch.optim.Adam)
+    assert adam["control/quantum/momentum"] == pytest.approx(0.9)
+    assert not any(name.startswith(("gvco", "control/layer")) for name in adam)
+    spsa = logged_by(SPSA)
+    assert "control/quantum/momentum" not in spsa  # betas are its AdamW's
+    assert spsa["control/classical/momentum"] == pytest.approx(0.9)
 
 
 def test_convergence_keeps_the_first_epoch_at_each_level() -> None:

@@ -48,19 +48,35 @@ def test_convergence_is_by_epoch(tmp_path: Path) -> None:
     assert (accuracy.get_ylabel(), loss.get_ylabel(), loss.get_xlabel()) == ("accuracy (%)", "loss", "epoch")
 
 
-def test_gradient_variance_leaves_out_what_a_log_scale_cannot_show(tmp_path: Path) -> None:
+def test_gradient_variance_is_over_steps_with_the_signal_beside_it(tmp_path: Path) -> None:
+    rows = steps("grad/quantum/variance_over_steps", 1e-4, 2e-4) + steps("grad/quantum/signal", -1e-6, 1e-5)
+    rows += steps("grad/classical/variance_over_steps", 1e-2, 1e-3) + steps("grad/quantum/variance", 1.0, 1.0)
+    figures = run_figures(write_metrics(tmp_path, *rows))
+    assert list(figures) == ["gradient_variance"]
+    quantum, classical = figures["gradient_variance"].axes
+    assert (quantum.get_ylabel(), classical.get_ylabel()) == ("quantum gradients", "classical gradients")
+    assert lines_of(quantum)["variance over steps"] == [[9, 1e-4], [19, 2e-4]]
+    np.testing.assert_array_equal(lines_of(quantum)["signal"], [[9, np.nan], [19, 1e-5]])
+    np.testing.assert_array_equal(lines_of(quantum)["negative signal"], [[9, 1e-6], [19, np.nan]])
+    assert list(lines_of(classical)) == ["variance over steps"]
+
+
+def test_an_older_run_s_variance_is_drawn_as_what_it_is(tmp_path: Path) -> None:
     rows = steps("grad/quantum/variance", 1e-4, 0.0, 1e-6) + steps("grad/classical/variance", 1e-2, 1e-3, float("nan"))
     figures = run_figures(write_metrics(tmp_path, *rows))
     assert list(figures) == ["gradient_variance"]
     [axes] = figures["gradient_variance"].axes
+    assert axes.get_ylabel() == "gradient variance\n(spread over elements)"
+    # A log scale cannot show every value.
     np.testing.assert_array_equal(lines_of(axes)["quantum"], [[9, 1e-4], [19, np.nan], [29, 1e-6]])
     np.testing.assert_array_equal(lines_of(axes)["classical"], [[9, 1e-2], [19, 1e-3], [29, np.nan]])
     assert axes.get_yscale() == "log"
     assert axes.yaxis.get_major_formatter()(2e-3, 0) == "2·10⁻³"
 
 
-def test_controls_of_gvco_and_of_any_optimizer(tmp_path: Path) -> None:
+def test_controls_of_any_optimizer_and_of_older_runs(tmp_path: Path) -> None:
     rows = steps("lr/quantum", 0.01, 0.02) + steps("lr/classical", 0.01, 0.02)
+    rows += steps("control/classical/rate", 0.01, 0.02) + steps("effective_lr/classical", 0.01, 0.02)
     adam = run_figures(write_metrics(tmp_path, *rows))["controls"]
     assert [axes.get_ylabel() for axes in adam.axes] == ["learning rate"]
     assert [line.get_linestyle() for line in adam.axes[0].lines] == ["-", "--"]  # they coincide, and both are seen
@@ -70,13 +86,50 @@ def test_controls_of_gvco_and_of_any_optimizer(tmp_path: Path) -> None:
     drawn = {axes.get_ylabel(): lines_of(axes) for axes in gvco.axes}
     assert drawn["learning-rate scale γ"] == {"quantum": [[9, 0.5], [19, 0.75]]}
     assert drawn["momentum β"] == {"quantum": [[9, 0.9], [19, 0.95]]}
-    assert drawn["effective learning rate"] == {"quantum": [[9, 0.005], [19, 0.015]]}
+    assert drawn["effective learning rate"]["quantum"] == [[9, 0.005], [19, 0.015]]
     assert set(drawn["learning rate"]) == {"quantum", "classical"}
-    rows += steps("momentum/quantum", 0.8, 0.85)
+    rows += steps("momentum/quantum", 0.8, 0.85) + steps("control/quantum/rate", 0.5, 0.25)
+    rows += steps("control/quantum/average_weight", 0.5, 0.25)
     both = run_figures(write_metrics(tmp_path, *rows))["controls"]
-    assert {axes.get_ylabel(): lines_of(axes) for axes in both.axes}["momentum β"] == {
-        "quantum": [[9, 0.8], [19, 0.85]]
+    drawn = {axes.get_ylabel(): lines_of(axes) for axes in both.axes}
+    assert drawn["momentum β"] == {"quantum": [[9, 0.8], [19, 0.85]]}
+    assert drawn["averaging weight"] == {"quantum": [[9, 0.5], [19, 0.25]]}
+    assert drawn["effective learning rate"]["quantum"] == [[9, 0.5], [19, 0.25]]
+
+
+def test_controls_by_layer_stand_quantum_beside_classical(tmp_path: Path) -> None:
+    rows = steps("control/layer/kernel.weights/rate", 1e-3, 1e-4) + steps("lr/quantum", 0.01, 0.01)
+    rows += steps("control/quantum/rate", 1e-3, 1e-4) + steps("control/classical/rate", 0.02, 0.01)
+    for layer in range(12):
+        rows += steps(f"control/layer/features.{layer}/rate", 0.02, 0.01)
+        rows += steps(f"control/layer/features.{layer}/momentum", 0.9, 0.95)
+    rows += steps("control/classical/momentum", 0.9, 0.95)
+    figure = run_figures(write_metrics(tmp_path, *rows))["controls"]
+    rates, momenta = figure.axes[:2], figure.axes[2:]
+    assert [axes.get_title() for axes in rates] == ["quantum", "classical"]
+    assert [row[0].get_ylabel() for row in (rates, momenta)] == ["learning rate", "momentum β"]
+    assert lines_of(rates[0]) == {
+        "kernel.weights": [[9, 1e-3], [19, 1e-4]],
+        "as the schedule set it": [[9, 0.01], [19, 0.01]],
     }
+    classical = lines_of(rates[1])
+    assert len(classical) == 13
+    assert classical["features.7"] == classical["mean of the group"] == [[9, 0.02], [19, 0.01]]
+    assert rates[0].get_yscale() == rates[1].get_yscale() == "log"  # one scale, so that they compare
+    assert rates[0].get_ylim() == rates[1].get_ylim()
+    assert lines_of(momenta[0]) == {}
+    legend = momenta[1].get_legend()
+    assert legend.get_title().get_text() == "8 of 12 layers"
+    names = [text.get_text() for text in legend.get_texts()]
+    assert (len(names), names[0], names[-2:]) == (9, "features.0", ["features.11", "mean of the group"])
+
+
+def test_steps_are_drawn_for_every_optimizer(tmp_path: Path) -> None:
+    rows = steps("step/quantum/relative", 0.1, 0.01) + steps("step/quantum/moved", 0.1, 0.2)
+    relative, moved = run_figures(write_metrics(tmp_path, *rows))["steps"].axes
+    assert lines_of(relative) == {"quantum": [[9, 0.1], [19, 0.01]]}
+    assert lines_of(moved) == {"quantum": [[9, 0.1], [19, 0.2]]}
+    assert "radians" in moved.get_ylabel()
 
 
 def test_negative_signal_is_masked(tmp_path: Path) -> None:
@@ -97,7 +150,7 @@ def test_run_folder_and_wandb_hold_the_pictures(tmp_path: Path, capsys: pytest.C
     run = tmp_path / "run"
     train(tiny_config(run, "figures=true", "logger=wandb"))
     assert "figures: not drawn" not in capsys.readouterr().out
-    names = ["controls", "convergence", "gradient_variance", "noise_signal"]
+    names = ["controls", "convergence", "gradient_variance", "steps"]
     assert sorted(path.name for path in (run / "figures").iterdir()) == [f"{name}.png" for name in names]
     for name in names:
         with Image.open(run / "figures" / f"{name}.png") as image:

@@ -176,6 +176,9 @@ def write_csv(path: Path, rows: list[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
+VARIANCE = "variance_over_steps"
+
+
 def write_run(
     folder: Path, right: list[bool], groups: list[str], optimizer: dict[str, float], n_epochs: int = 3
 ) -> None:
@@ -190,7 +193,7 @@ def write_run(
     logged: list[dict[str, object]] = []
     for epoch in range(n_epochs):
         at = {"epoch": epoch, "step": 2 * epoch + 1}
-        variance = {f"grad/{group}/variance": 10.0**-epoch for group in ("quantum", "classical")}
+        variance = {f"grad/{group}/{VARIANCE}": 10.0**-epoch for group in ("quantum", "classical")}
         logged += [at | optimizer | variance, at | {"val/accuracy": 0.5 + epoch / 10}]
     write_csv(folder / "metrics.csv", logged)
 
@@ -200,7 +203,7 @@ def study(tmp_path: Path) -> tuple[list[dict[str, object]], Path]:
     """Two arms, seeds 0 to 2, the last of adam diverged; and a tuning stage of two rates."""
     rows = []
     for arm, optimizer in {
-        "gvco": {"effective_lr/quantum": 0.002, "momentum/quantum": 0.95},
+        "gvco": {"control/quantum/rate": 0.002, "control/quantum/momentum": 0.95},
         "adam": {"effective_lr/quantum": 0.01, "gvco/quantum/momentum": 0.9},
     }.items():
         for seed in range(3):
@@ -278,6 +281,11 @@ def test_figures_of_a_study(study: tuple[list[dict[str, object]], Path]) -> None
         "quantum gradient variance",
         "classical gradient variance",
     ]
+    for run in runs.iterdir():  # as older runs have it
+        path = run / "metrics.csv"
+        path.write_text(path.read_text().replace(VARIANCE, "variance"))
+    older = study_figures(rows, runs, 0.95)["gradient_variance_exact"]
+    assert older.axes[0].get_ylabel() == "quantum gradient variance\n(spread over elements)"
     assert figures["lr_range_exact"].axes[0].get_ylabel() == "validation accuracy (%), tuning seeds"
     scores = [label.get_text() for label in figures["scores_exact"].axes[0].get_yticklabels()]
     assert scores == ["gvco", "adam\n1 of 3 lost"]

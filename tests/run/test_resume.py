@@ -93,7 +93,7 @@ def test_no_checkpoint_is_ahead_of_the_metrics(
             checkpoint = torch.load(target, weights_only=True)
             epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
             metrics = read_metrics(tmp_path / "run")
-            on_disk = [len(metrics[name][0]) for name in ("gvco/lr_scale", "train/loss") if name in metrics]
+            on_disk = [len(metrics[name][0]) for name in ("control/quantum/rate", "train/loss") if name in metrics]
             counted.append((checkpoint["global_step"], epochs, *on_disk))
         return replaced
 

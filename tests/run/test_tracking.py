@@ -223,7 +223,7 @@ def test_tensorboard_mirrors_the_metrics(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     for name in ("val/accuracy", "test/accuracy"):
         assert mirror.Scalars(name)[-1].value == pytest.approx(summary[name])
-    assert {"grad/quantum/variance", "gvco/momentum"} <= set(mirror.Tags()["scalars"])
+    assert {"grad/quantum/variance_over_steps", "control/quantum/momentum"} <= set(mirror.Tags()["scalars"])
 
 
 def test_mlflow_mirrors_the_metrics(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_mlflow_mirrors_the_metrics(tmp_path: Path) -> None:
     [run] = client.search_runs([client.get_experiment_by_name("hqcnn_lab").experiment_id])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert run.data.metrics["test/accuracy"] == pytest.approx(summary["test/accuracy"])
-    assert "grad/quantum/variance" in run.data.metrics
+    assert "grad/quantum/variance_over_steps" in run.data.metrics
     assert run.data.params["optim/lr"] == "0.03"
     assert (run.info.run_name, run.info.status) == ("tiny", "FINISHED")
 

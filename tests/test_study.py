@@ -20,6 +20,7 @@ from small_study import TWO_ARMS
 
 from hqcnn_lab import study
 from hqcnn_lab.analysis import load_runs
+from hqcnn_lab.analysis.measure import LOSS
 from hqcnn_lab.config.check import check
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.config.conf_files import CONFIG_DIR
@@ -61,6 +62,7 @@ WRONG = {
     "~sweep.arms.sgd": "~sweep.arms.sgd: sweep is called study now: ~study.arms.sgd",
     '+sweep.arms.mine=["optim=adam"]': """now: +study.arms.mine=["optim=adam"]""",
     "sweep.seeds=[0]": "now: study.seeds=[0]",
+    "study.score=test/los": "study.score=test/los: must be one of test/accuracy, test/loss",
     "study.final=best": "study.final=best: must be chosen or all",
     "+study.arms.mine=[5]": "study.arms.mine=[5]: must be a list of overrides",
     '+study.arms.mine=["seed=1"]': "study.arms.mine: seed=1 is not to be declared; the study sets ",
@@ -180,6 +182,27 @@ def test_the_choice_is_of_validation_and_never_of_tests(here: Path, monkeypatch:
     assert {path.name for path in (out / "figures").iterdir()} == {"lr_range_exact.png", "scores_exact.png"}
 
 
+@pytest.mark.slow
+def test_a_study_of_losses_chooses_and_reports_by_loss(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    best = {0.09: 0.1, 0.004: 0.2}  # gvco at ×3, adam at ×1; accuracy would choose others
+
+    def merit(lr: float, seed: int) -> dict[str, float | None]:
+        loss = best.get(lr, 0.6)
+        return {"val/accuracy": loss, "val/loss": loss, "test/loss": loss + seed / 1000, "test/accuracy": loss}
+
+    monkeypatch.setattr(study_training, "run_jobs", plant(merit))
+    study.main([*TWO_ARMS, "study.score=test/loss", "study.seeds=[5,6]"])
+    out = here / "multirun" / "optimizers_phantom"
+    assert {row["arm"]: (row["factor"], row["val_loss"]) for row in table(out / "chosen.csv")} == {
+        "gvco": ("3", "0.1"),
+        "adam": ("1", "0.2"),
+    }
+    text = (out / "table.md").read_text()
+    assert "| training loss | validation loss | test loss | validation % | test % |" in text
+    assert "| 0.300 ± 0.000 | 0.1000 ± 0.0000 | 0.1055 ± 0.0007 | 10.00 ± 0.00 | 10.00 ± 0.00 |" in text
+    assert "| adam | 0.2055 ± 0.0007 | +0.1000 " in (out / "statistics.md").read_text()
+
+
 def test_a_failure_to_draw_is_a_line_and_loses_no_table(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -266,6 +289,20 @@ def tuning_row(factor: float, accuracy: float, loss: float = 1.0, status: str = 
 )
 def test_choose(rows: list[dict], factor: float) -> None:
     assert choose(rows)["factor"] == factor
+
+
+@pytest.mark.parametrize(
+    ("rows", "factor"),
+    [
+        ([tuning_row(1, 0.9, loss=0.5), tuning_row(3, 0.8, loss=0.4)], 3),
+        ([tuning_row(1, 0.7, loss=0.4), tuning_row(3, 0.8, loss=0.4)], 3),  # a tie goes to the higher accuracy
+        ([tuning_row(3, 0.8, loss=0.4), tuning_row(1, 0.8, loss=0.4)], 1),  # and then to the lower rate
+        ([tuning_row(1, 0.9, loss=0.3), tuning_row(1, 0.9, loss=0.7), tuning_row(3, 0.1, loss=0.45)], 3),  # the mean
+        ([tuning_row(1, 0.8, loss=0.5), tuning_row(3, 0.9, loss=0.1, status="diverged")], 1),
+    ],
+)
+def test_choose_by_loss(rows: list[dict], factor: float) -> None:
+    assert choose(rows, LOSS)["factor"] == factor
 
 
 def test_nothing_to_choose() -> None:

@@ -1,15 +1,13 @@
 """The rows of a study: which seeds all arms have, and which learning rates come near an arm's best."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hqcnn_lab.analysis.measure import ACCURACY, Measure
+
 Row = Mapping[str, Any]
 """A run of a study, as `sweep.study_tables.row_of` makes it; its folder is `run`, under the study's runs directory."""
-
-NEAR = 0.01  # of accuracy: a learning rate within one point of an arm's best still trains it well
-_EQUAL = 1e-6  # accuracies are float32
 
 
 def several_rates(rows: Sequence[Row]) -> bool:
@@ -42,8 +40,10 @@ def common_seeds(
     return {arm: [by_arm[arm][seed] for seed in whole] for arm in present}, notes
 
 
-def near_best(means: Mapping[float, float], factors: Sequence[float]) -> tuple[float, float] | None:
-    """The least and the greatest of the grid's `factors` around the best mean, all between them within `NEAR` of it.
+def near_best(
+    means: Mapping[float, float], factors: Sequence[float], measure: Measure = ACCURACY
+) -> tuple[float, float] | None:
+    """The least and the greatest of the grid's `factors` around the best mean, all between them near it.
 
     `means` lacks the factors that are outside whatever their score, and None is returned where it has none. Of equal
     means, the one at the lowest factor is the best.
@@ -51,9 +51,9 @@ def near_best(means: Mapping[float, float], factors: Sequence[float]) -> tuple[f
     if not means:
         return None
     grid = sorted(factors)
-    best = max(means.values())
-    good = [factor in means and means[factor] >= best - NEAR - _EQUAL for factor in grid]
-    low = high = next(i for i, factor in enumerate(grid) if means.get(factor, -math.inf) >= best - _EQUAL)
+    best = max(means.values(), key=measure.merit)
+    good = [factor in means and measure.is_near(means[factor], best) for factor in grid]
+    low = high = next(i for i, factor in enumerate(grid) if factor in means and measure.is_best(means[factor], best))
     while low > 0 and good[low - 1]:
         low -= 1
     while high < len(grid) - 1 and good[high + 1]:

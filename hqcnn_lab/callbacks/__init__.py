@@ -5,6 +5,7 @@ from hqcnn_lab.callbacks.best_checkpoint import BestCheckpoint
 from hqcnn_lab.callbacks.convergence import Convergence
 from hqcnn_lab.callbacks.epoch_seed import EpochSeed
 from hqcnn_lab.callbacks.gradient_variance import GradientVariance
+from hqcnn_lab.callbacks.kept_epochs import KeptEpochs
 from hqcnn_lab.callbacks.metrics_first import MetricsFirst
 from hqcnn_lab.callbacks.optimizer_state import OptimizerState
 from hqcnn_lab.callbacks.progress import Progress
@@ -19,6 +20,7 @@ __all__ = [
     "Convergence",
     "EpochSeed",
     "GradientVariance",
+    "KeptEpochs",
     "MetricsFirst",
     "OptimizerState",
     "Progress",

@@ -16,7 +16,7 @@ class WholeFileIO(TorchCheckpointIO):
     rename is a copy, of which a killed process leaves half.
 
     Between `hold` and `settle` files are written and not renamed: until then the older ones stand (`MetricsFirst`).
-    So this is no `whole_file`, which renames as its block ends.
+    So this is no `whole_file`, which renames as its block ends. Of `storage_options`, `only` names the keys to keep.
     """
 
     def __init__(self) -> None:
@@ -24,6 +24,8 @@ class WholeFileIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
+        if storage_options:
+            checkpoint = {key: checkpoint[key] for key in storage_options["only"]}
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = part_of(path)
         try:

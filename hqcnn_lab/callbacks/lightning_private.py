@@ -23,6 +23,11 @@ def is_amid_an_epoch(trainer: pl.Trainer) -> bool:
     return not (loop._should_accumulate() or loop._num_ready_batches_reached() or loop._should_check_val_fx(fetcher))
 
 
+def has_all_its_batches(trainer: pl.Trainer) -> bool:
+    """Whether the epoch that ends now was gone through: `max_steps` and `max_time` end one before."""
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
 def end_as_by_sigterm(trainer: pl.Trainer) -> None:
     """Have Lightning end the loop where the batch, or the epoch, is complete and logged."""
     trainer._signal_connector.received_sigterm = True

@@ -111,6 +111,11 @@ def _check_stages(config: DictConfig) -> None:
             f"trainer.fast_dev_run={trainer.fast_dev_run}: keeps no checkpoint for test_checkpoint=best; use "
             "trainer=debug, which does, or test_checkpoint=last"
         )
+    if config.test_after and config.test_after[-1] > trainer.max_epochs:
+        raise ConfigError(
+            f"test_after={config.test_after}: there is no epoch {config.test_after[-1]}, "
+            f"trainer.max_epochs={trainer.max_epochs}; leave it out, or train longer"
+        )
     every = trainer.get("check_val_every_n_epoch")
     if (every or 1) > 1 and trainer.get("max_steps", -1) != -1 and (config.ckpt_path or config.resume):
         raise ConfigError(
@@ -141,6 +146,8 @@ def _check_learning(config: DictConfig) -> None:
     if name in (*GRADIENT_FREE, *FITTED_LAST):
         if config.test_checkpoint == "best":
             raise ConfigError(f"test_checkpoint=best: {name} is fitted once, at the end; use test_checkpoint=last")
+        if config.test_after:
+            raise ConfigError(f"test_after={config.test_after}: {name} is fitted once, at the end; leave it out")
         if config.trainer.devices != 1:
             raise ConfigError(f"trainer.devices={config.trainer.devices}: {name} is fitted in one process; use 1")
     if name in GRADIENT_FREE and config.ckpt_path is not None:

@@ -40,6 +40,12 @@ def check_checkpoint(path: str, config: DictConfig) -> None:
             f"ckpt_path={path}: its {n_trained} epochs are trained; "
             f"trainer.max_epochs={config.trainer.max_epochs} leaves none to do"
         )
+    for epoch in (epoch for epoch in config.test_after if epoch <= n_trained):
+        if not (kept := Path(path).parent / f"epoch_{epoch}.ckpt").is_file():
+            raise ConfigError(
+                f"test_after={config.test_after}: epoch {epoch} is trained and {kept} is not there; leave it out, or "
+                "train anew"
+            )
     if ("current_model_state" in checkpoint) != bool(config.callbacks.get("weight_average")):
         raise ConfigError(
             f"ckpt_path={path}: callbacks.weight_average must be on, or null, as it was when this was written"

@@ -49,6 +49,10 @@ _NUMBERS = Limit(
     lambda x: not isinstance(x, str) and all(_whole(0).holds(i) for i in x) and len({*x}) == len(x),
     "a list of whole numbers from 0 on, none twice",
 )
+_EPOCHS = Limit(
+    lambda x: not isinstance(x, str) and len(x) <= 100 and list(x) == sorted({*x}) and all(map(_whole(1).holds, x)),
+    "a list of epochs, whole numbers from 1 on, increasing, at most 100",
+)
 
 # Everything that Lightning's Trainer takes, so that what it would refuse is refused before it is built.
 TRAINER: Limits = {
@@ -121,6 +125,7 @@ _FIXED: Limits = {
     "resume": one_of(("auto",)),
     "monitor": one_of(("val/accuracy", "val/macro_f1", "val/auroc")),
     "test_checkpoint": one_of(("last", "best")),
+    "test_after": _EPOCHS,
     "label_smoothing": between(0, 1),
     "checkpoint": one_of(("last", "best")),
     **_below("dataset", DATASET),

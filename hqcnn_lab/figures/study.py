@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hqcnn_lab.analysis.measure import ACCURACY, Measure
 from hqcnn_lab.analysis.metrics import Series, by_epoch, series_in
 from hqcnn_lab.analysis.study import Row, several_rates
 from hqcnn_lab.figures.arm import (
@@ -38,14 +39,17 @@ Runs = Mapping[str, Sequence[tuple[float, Mapping[str, Series]]]]
 """Arm → each of its runs: the learning rate that it was given, and what it logged."""
 
 
-def study_figures(rows: Sequence[Row], runs_dir: str | Path, level: float) -> dict[str, "Figure"]:
+def study_figures(
+    rows: Sequence[Row], runs_dir: str | Path, level: float, measure: Measure = ACCURACY
+) -> dict[str, "Figure"]:
     """A study's pictures, by name, under each condition: `convergence_<condition>`, `scores_`, `gradient_variance_`,
     `controls_` and, where several learning rates were run, `lr_range_`.
 
     The first four are of the final stage where each arm has one learning rate; `gradient_variance` of the first four
-    arms. `lr_range` is of test accuracy where every rate is a result, otherwise of validation on the tuning seeds. A
-    picture without data is left out. `level` is the validation accuracy, a share, that "how fast" is measured to. Rows
-    are as in `study_statistics`; one of a run that neither finished nor diverged is passed over.
+    arms. `scores` is of the study's `measure`, and so is `lr_range` where every rate is a result; otherwise of its
+    validation on the tuning seeds. A picture without data is left out. `level` is the validation accuracy, a share,
+    that "how fast" is measured to. Rows are as in `study_statistics`; one of a run that neither finished nor diverged
+    is passed over.
     """
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     figures: dict[str, Figure] = {}
@@ -54,20 +58,21 @@ def study_figures(rows: Sequence[Row], runs_dir: str | Path, level: float) -> di
         ended = [row for row in of_condition if row["status"] in ("finished", "diverged")]
         final, tuning = ([row for row in ended if row["stage"] == stage] for stage in ("final", "tune"))
         if several_rates(final):
-            figures[f"lr_range_{condition}"] = lr_robustness(
-                _by_rate(final, arms, "test/accuracy"), "test accuracy (%)"
-            )
+            figures[f"lr_range_{condition}"] = lr_robustness(_by_rate(final, arms, measure.key), measure.axis)
         elif several_rates(tuning):
-            by_rate = _by_rate(tuning, arms, "val/accuracy")
-            figures[f"lr_range_{condition}"] = lr_robustness(by_rate, "validation accuracy (%), tuning seeds")
+            chosen_by = measure.validation
+            by_rate = _by_rate(tuning, arms, chosen_by.key)
+            figures[f"lr_range_{condition}"] = lr_robustness(by_rate, f"{chosen_by.axis}, tuning seeds")
         if not final or several_rates(final):
             continue
-        of_one_rate = _of_one_rate(final, arms, Path(runs_dir), level)
+        of_one_rate = _of_one_rate(final, arms, Path(runs_dir), level, measure)
         figures |= {f"{name}_{condition}": figure for name, figure in of_one_rate.items() if figure is not None}
     return figures
 
 
-def _of_one_rate(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path, level: float) -> dict[str, "Figure | None"]:
+def _of_one_rate(
+    rows: Sequence[Row], arms: Sequence[str], runs_dir: Path, level: float, measure: Measure
+) -> dict[str, "Figure | None"]:
     runs = {arm: list(_read([row for row in rows if row["arm"] == arm], runs_dir)) for arm in arms}
     accuracies = {
         arm: [by_epoch(run, "val/accuracy") for _, run in of_arm if "val/accuracy" in run]
@@ -90,7 +95,9 @@ def _of_one_rate(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path, level
     controls = {label: curves for label, curves in controls.items() if any(curves.values())}
     return {
         "convergence": convergence_bands(accuracies, level) if any(accuracies.values()) else None,
-        "scores": final_scores({a: [_score(row, "test/accuracy") for row in rows if row["arm"] == a] for a in arms}),
+        "scores": final_scores(
+            {arm: [_score(row, measure.key) for row in rows if row["arm"] == arm] for arm in arms}, measure.axis
+        ),
         "gradient_variance": variance_over_steps(variances[kind], kind) if kind else None,
         "controls": controls_over_steps(controls) if controls else None,
     }
@@ -104,7 +111,7 @@ def _by_rate(rows: Sequence[Row], arms: Sequence[str], name: str) -> dict[str, d
 
 
 def _score(row: Row, name: str) -> float:
-    return row[name] if row["status"] == "finished" else np.nan
+    return row[name] if row["status"] == "finished" and row.get(name) is not None else np.nan
 
 
 def _read(rows: Sequence[Row], runs_dir: Path) -> Iterator[tuple[float, dict[str, Series]]]:

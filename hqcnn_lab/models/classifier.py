@@ -41,6 +41,9 @@ class ImageClassifier(pl.LightningModule):
     `train/loss` is what is minimized: smoothed, mixed where a batch brings `share` and `mixed_label` (see `Augment`),
     and weighted where the data module has `class_weights`. Validation and test loss is plain cross entropy.
     `train/accuracy` asks for `label`, of a mixed image the label of its larger part.
+
+    `test_name` is what a test's scores are logged as: one by another name than `test` is beside a run's own, logs no
+    recall, and leaves `predictions` and `confusion_matrix` as they are.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class ImageClassifier(pl.LightningModule):
         self.train_loss = MeanMetric(nan_strategy="disable")
         self.train_accuracy = MulticlassAccuracy(n, average="micro")
         self.scores = torch.nn.ModuleDict({"val_scores": scores.clone(), "test_scores": scores.clone()})
+        self.test_name = "test"
         self.predictions: dict[str, Tensor] = {}
         self.confusion_matrix: Tensor | None = None
         self._outputs: list[tuple[Tensor, Tensor]] = []
@@ -163,7 +167,9 @@ class ImageClassifier(pl.LightningModule):
         self._scores_of(part).update(probabilities, batch["label"])
         # A float: of several processes Lightning takes the mean of their counts, and would round that of whole numbers.
         n_images: Any = float(len(logits))
-        self.log(f"{part}/loss", F.cross_entropy(logits, batch["label"]), batch_size=n_images, sync_dist=True)
+        self.log(
+            f"{self._name_of(part)}/loss", F.cross_entropy(logits, batch["label"]), batch_size=n_images, sync_dist=True
+        )
         return probabilities
 
     def on_validation_epoch_start(self) -> None:
@@ -182,7 +188,11 @@ class ImageClassifier(pl.LightningModule):
         self._log_scores("val")
 
     def on_test_epoch_end(self) -> None:
-        self.confusion_matrix = self._log_scores("test").cpu()
+        confusion_matrix = self._log_scores("test").cpu()
+        if self.test_name != "test":
+            self._outputs.clear()
+            return
+        self.confusion_matrix = confusion_matrix
         mine = [torch.cat(column).cpu() for column in zip(*self._outputs, strict=True)]
         shares = gather(mine)
         # Of several processes, each has had every second image, or third, and so on.
@@ -190,6 +200,9 @@ class ImageClassifier(pl.LightningModule):
         index, probabilities = (torch.cat(column)[turns.argsort()] for column in zip(*shares, strict=True))
         self.predictions = {"index": index, "probabilities": probabilities}
         self._outputs.clear()
+
+    def _name_of(self, part: str) -> str:
+        return self.test_name if part == "test" else part
 
     def _scores_of(self, part: str) -> MetricCollection:
         scores = self.scores[f"{part}_scores"]
@@ -202,15 +215,16 @@ class ImageClassifier(pl.LightningModule):
         confusion_matrix = scores.pop("confusion_matrix")
         present = confusion_matrix.sum(1) > 0
         recalls = zip(self.hparams["classes"], present.tolist(), scores.pop("recall"), strict=True)
+        logged = self._name_of(part)
         for name, is_present, recall in recalls:
-            if is_present:
+            if is_present and logged == part:
                 self.log(f"{part}/recall/{name}", recall, sync_dist=True)  # equal in all processes by now
         # Where no class is absent, both are torchmetrics' own macro averages, to the bit.
         scores["macro_f1"] = (scores["macro_f1"][present] / present.sum()).sum()
         areas = scores["auroc"][present]
         scores["auroc"] = areas.mean() if len(areas) > 1 else torch.full_like(areas.sum(), torch.nan)
         for name, value in scores.items():
-            self.log(f"{part}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
+            self.log(f"{logged}/{name}", value, prog_bar=name == "accuracy", sync_dist=True)
         return confusion_matrix
 
     def configure_optimizers(self) -> Any:

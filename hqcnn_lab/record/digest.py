@@ -24,6 +24,8 @@ def digest(config: DictConfig) -> str:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     plain.pop("resume", None)
+    if plain.get("test_after") == []:
+        del plain["test_after"]
     if plain["trainer"].get("strategy") == "auto":
         del plain["trainer"]["strategy"]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

@@ -46,6 +46,7 @@ _TRUTH = Kind("true or false", lambda value: isinstance(value, bool))
 _WORD = Kind("a text or a whole number", lambda value: _is_text(value) or _WHOLE.holds(value))
 _GROUP = Kind("names with values", lambda value: isinstance(value, dict))
 _TEXTS = Kind("a list of texts", _is_list_of(_is_text))
+_EPOCHS = Kind("a list of whole numbers", _is_list_of(_is_count))
 _COUNTS = Kind("a table of counts", _is_list_of(_is_list_of(_is_count)))
 _TIME = Kind("a time", lambda value: _time(value) is not None)
 _STATUS = Kind("running, finished or failed", lambda value: value in ("running", "finished", "failed"))
@@ -62,6 +63,7 @@ KINDS: dict[str, dict[str, Kind]] = {
     "config.yaml": {
         "seed": _COUNT,
         "name|monitor|test_checkpoint": _TEXT,
+        "test_after": _EPOCHS,
         "dataset|circuit|model|optim|trainer|paths|callbacks": _GROUP,
         r".+\._target_": _TEXT,
         r"dataset\.(split|root|manifest|clinical)": _TEXT,

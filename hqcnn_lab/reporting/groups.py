@@ -11,7 +11,8 @@ from hqcnn_lab.analysis.row import Row
 
 # Keys that say where a run was written and how it was watched, and change nothing that it computed.
 _SEEDS = {"seed", "dataset.seed", "callbacks.epoch_seed.seed"}
-_ASIDE = {"name", "ckpt_path", "resume", "figures", "trainer.default_root_dir", "dataset.cache_dir", "dataset.workers"}
+_ASIDE = {"name", "ckpt_path", "resume", "figures", "test_after", "trainer.default_root_dir"}
+_ASIDE |= {"dataset.cache_dir", "dataset.workers"}
 _ASIDE_RE = re.compile(r"paths\.|logger\.|logger$|callbacks\.(progress|\w+\.dirpath)")
 _NEWER = {"trainer.strategy": "auto"}  # keys that older runs lack, with the value that they stood for
 _PLACES = {"dataset.root", "dataset.manifest", "dataset.clinical"}  # compared by their last part: one may be absolute

@@ -8,30 +8,37 @@ import numpy as np
 
 from hqcnn_lab.analysis.arms import compare_arms, markdown_table
 from hqcnn_lab.analysis.bootstrap import bootstrap_accuracy, bootstrap_difference
+from hqcnn_lab.analysis.measure import ACCURACY, Measure
 from hqcnn_lab.analysis.p_value import holm, p_text
 from hqcnn_lab.analysis.paired import sign_flip_p
 from hqcnn_lab.analysis.predictions import read_correct, read_groups
-from hqcnn_lab.analysis.study import NEAR, Row, common_seeds, near_best, seed_list, several_rates
+from hqcnn_lab.analysis.study import Row, common_seeds, near_best, seed_list, several_rates
 from hqcnn_lab.analysis.survival import compare_times, time_to_level
 from hqcnn_lab.record.run_folder import RunFolder
 
+_UNITS = {False: "in points", True: "of losses, so that one below 0 is better, and of accuracies in points"}
 
-def study_statistics(rows: Sequence[Row], runs_dir: str | Path, level: float, reference: str) -> str:
+
+def study_statistics(
+    rows: Sequence[Row], runs_dir: str | Path, level: float, reference: str, measure: Measure = ACCURACY
+) -> str:
     """Every arm of a study against `reference`, under each condition; what is missing is said in a line.
 
-    Test accuracy and training loss over seeds, test accuracy over other images, epochs to the validation accuracy
-    `level` (a share), and how wide the range of good learning rates is. Where the final stage has several learning
-    rates, none of them is an arm's own, so arms are compared by learning rate only. docs/statistics.md says what each
-    test assumes.
+    The `measure` that is tested first, test accuracy and training loss over seeds, test accuracy over other images,
+    epochs to the validation accuracy `level` (a share), and how wide the range of good learning rates is. Where the
+    final stage has several learning rates, none of them is an arm's own, so arms are compared by learning rate only.
+    docs/statistics.md says what each test assumes.
     """
     arms = list(dict.fromkeys([reference, *(row["arm"] for row in rows)]))
     parts = [
         "# Statistics",
-        f"Every arm against {reference}: **a difference is arm minus {reference}**, in points, a ratio arm over "
-        f"{reference}. Primary test: paired t on test accuracy over seeds, Holm over the arms of a condition. Learning "
-        "rates are multiples of each arm's own; *near the best* is how far around the best one its neighbours on the "
-        f"grid are within {100 * NEAR:g} point of it and never diverge, with ≥ where that ends with the grid.",
+        f"Every arm against {reference}: **a difference is arm minus {reference}**, {_UNITS[measure.falls]}, a ratio "
+        f"arm over {reference}. Primary test: paired t on {measure.words} over seeds, Holm over the arms of a "
+        "condition. Learning rates are multiples of each arm's own; *near the best* is how far around the best one its "
+        f"neighbours on the grid are within {measure.near_words} and never diverge, with ≥ where that ends with the "
+        "grid.",
     ]
+    compared = list(dict.fromkeys([measure, ACCURACY]))
     for condition in dict.fromkeys(row["condition"] for row in rows):
         of_condition = [row for row in rows if row["condition"] == condition]
         final = [row for row in of_condition if row["stage"] == "final"]
@@ -39,16 +46,20 @@ def study_statistics(rows: Sequence[Row], runs_dir: str | Path, level: float, re
         if not final:
             parts.append("No final run yet.")
         elif several_rates(final):
-            parts += ["### Test accuracy by learning rate", learning_rates(final, arms, "test/accuracy")]
+            for one in compared:
+                parts += [f"### {one.words.capitalize()} by learning rate", learning_rates(final, arms, one)]
         else:
-            parts += ["### Test accuracy over seeds", over_seeds(final, arms, "test/accuracy", scale=100, digits=2)]
+            for one in compared:
+                heading = f"### {one.words.capitalize()} over seeds"
+                parts += [heading, over_seeds(final, arms, one.key, one.scale, one.digits)]
             parts += ["### Training loss over seeds", over_seeds(final, arms, "train/loss")]
             parts += ["### Test accuracy on other images", _on_other_images(final, arms, Path(runs_dir))]
             parts += [f"### Epochs to {100 * level:g} % on validation", _times(final, arms, Path(runs_dir), level)]
         tuning = [row for row in of_condition if row["stage"] == "tune"]
         if several_rates(tuning):
-            heading = "### Validation accuracy by learning rate (tuning seeds)"
-            parts += [heading, learning_rates(tuning, arms, "val/accuracy")]
+            chosen_by = measure.validation
+            heading = f"### {chosen_by.words.capitalize()} by learning rate (tuning seeds)"
+            parts += [heading, learning_rates(tuning, arms, chosen_by)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -127,25 +138,25 @@ def times_to_level(times: Mapping[str, Sequence[float | None]], ends: Mapping[st
     return f"{head}\n\n{_table(lines)}"
 
 
-def learning_rates(rows: Sequence[Row], arms: Sequence[str], score: str) -> str:
-    """Each arm's mean `score` over seeds at each learning rate, and how many decades of them are near its best."""
+def learning_rates(rows: Sequence[Row], arms: Sequence[str], measure: Measure) -> str:
+    """Each arm's mean score over seeds at each learning rate, and how many decades of them are near its best."""
     factors = sorted({row["factor"] for row in rows})
     lines = [["", *(f"×{factor:g}" for factor in factors), "near the best, decades"]]
     for arm in arms:
         means, cells = {}, []
         for factor in factors:
             group = [row for row in rows if (row["arm"], row["factor"]) == (arm, factor)]
-            scores = [row[score] for row in group if row["status"] == "finished"]
+            scores = [x for row in group if row["status"] == "finished" and (x := row.get(measure.key)) is not None]
             n_lost = sum(row["status"] == "diverged" for row in group)
             if n_lost:
                 cells.append("diverged" if n_lost == len(group) == 1 else f"{n_lost} of {len(group)} diverged")
             elif scores:
                 means[factor] = math.fsum(scores) / len(scores)
                 short = f" ({len(scores)} of {len(group)})" if len(scores) < len(group) else ""
-                cells.append(f"{100 * means[factor]:.2f}{short}")
+                cells.append(f"{measure.text(means[factor])}{short}")
             else:
                 cells.append("–")
-        lines.append([arm, *cells, _span_text(near_best(means, factors), factors)])
+        lines.append([arm, *cells, _span_text(near_best(means, factors, measure), factors)])
     seeds = sorted({row["seed"] for row in rows})
     return f"Mean over {seed_list(seeds)}.\n\n{_table(lines)}"
 

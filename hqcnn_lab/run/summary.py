@@ -101,6 +101,9 @@ def print_result(summary: dict[str, Any], folder: Path) -> None:
         rows["training"] += f", {summary['seconds/epoch']:.1f} s each"
     elif "seconds/training" in summary:  # in neither where callbacks.convergence is left out
         rows["training"] = f"{summary['seconds/training']:.1f} s"
+    for n in (key.split("/")[1] for key in summary if key.startswith("test_after/") and key.endswith("/loss")):
+        loss, accuracy = (summary[f"test_after/{n}/{score}"] for score in ("loss", "accuracy"))
+        rows[f"test after epoch {n}"] = f"{100 * accuracy:.2f} %, loss {loss:.4f}"
     for part in ("test", "val"):
         if missing := summary.get(f"{part}/absent"):
             rows[f"not in {part}"] = f"{', '.join(missing)}: F1, AUROC and recall are over the other classes"

@@ -63,9 +63,10 @@ def _fit_and_test(config: DictConfig, record: "RunRecord") -> dict[str, Any]:
     import torch
 
     from hqcnn_lab.build import BuildError, build
-    from hqcnn_lab.callbacks import AveragedPoint, MetricsFirst, ResumeState, StopCheckpoint
+    from hqcnn_lab.callbacks import AveragedPoint, KeptEpochs, MetricsFirst, ResumeState, StopCheckpoint
     from hqcnn_lab.callbacks.checkpoint_io import WholeFileIO
     from hqcnn_lab.models import ImageClassifier
+    from hqcnn_lab.run.anytime import score_kept_epochs
     from hqcnn_lab.run.metrics_file import MetricsFile
     from hqcnn_lab.run.summary import about_split, absent, after_fit, after_test, metrics, print_result, sizes
     from hqcnn_lab.run.tracking import make_loggers, mirror_test
@@ -96,7 +97,9 @@ def _fit_and_test(config: DictConfig, record: "RunRecord") -> dict[str, Any]:
     )
     loggers = [MetricsFile(record.folder), *make_loggers(plain, data.split_name)]
     chosen = [build(spec) for spec in plain["callbacks"].values() if spec]
-    callbacks = [MetricsFirst(), AveragedPoint(), *chosen, ResumeState(), StopCheckpoint(record.folder / "checkpoints")]
+    kept = KeptEpochs(record.folder / "checkpoints", plain["test_after"])
+    stop = StopCheckpoint(record.folder / "checkpoints")
+    callbacks = [MetricsFirst(), AveragedPoint(), *chosen, ResumeState(), kept, stop]
     # Our samplers handle several processes; Lightning's would show some test images twice.
     parts: dict[str, Any] = {"plugins": [WholeFileIO()], "use_distributed_sampler": False}
     if plain["trainer"]["devices"] == [0] and is_on_cpu(plain["trainer"]["accelerator"]):
@@ -122,9 +125,10 @@ def _fit_and_test(config: DictConfig, record: "RunRecord") -> dict[str, Any]:
         trainer.validate(model, datamodule=data, verbose=False)
         summary |= metrics(trainer, "val/")
     trainer.test(model, datamodule=data, ckpt_path=best or None, weights_only=True, verbose=False)
+    summary |= after_test(trainer, model)
+    summary |= score_kept_epochs(trainer, model, data, kept, config.seed)
     if not trainer.is_global_zero:
         return summary
-    summary |= after_test(trainer, model)
     summary |= absent(summary, data.classes)
     record.write_predictions(data.names, data.labels, list(data.classes), model.predictions)
     figures = _draw_figures(record) if plain["figures"] else {}

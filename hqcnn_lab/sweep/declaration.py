@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from hqcnn_lab.analysis.measure import MEASURES
 from hqcnn_lab.config.check import check, check_workers
 from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.config.key import key_of
@@ -89,6 +90,8 @@ def check_study(config: DictConfig) -> None:
         raise ConfigError("study.seeds=[]: needs at least one")
     if declared.final not in ("chosen", "all"):
         raise ConfigError(f"study.final={declared.final}: must be chosen or all")
+    if declared.score not in MEASURES:
+        raise ConfigError(f"study.score={declared.score}: must be one of {', '.join(MEASURES)}")
     if shared := set(declared.tune_seeds) & set(declared.seeds):
         raise ConfigError(f"study.seeds: {min(shared)} is among study.tune_seeds; results take fresh seeds")
     if is_tuned(declared) and not declared.tune_seeds:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from statistics import fmean
 from typing import NamedTuple
 
+from hqcnn_lab.analysis.measure import ACCURACY, Measure
 from hqcnn_lab.sweep.study_tables import Row
 
 
@@ -16,13 +17,14 @@ class Choice(NamedTuple):
     lr: float
     edge: str
     val_accuracy: float | None
+    val_loss: float | None
 
 
-def choose(rows: Iterable[Row]) -> Row | None:
-    """Return a tuning row of a cell's best learning rate: highest mean `val/accuracy`; None if no run finished.
+def choose(rows: Iterable[Row], measure: Measure = ACCURACY) -> Row | None:
+    """Return a tuning row of a cell's best learning rate, by validation; None if no run finished.
 
-    Ties go to the lower mean `val/loss`, then to the lower rate. A rate at which any run diverged or failed is out.
-    Tests play no part.
+    That is the highest mean `val/accuracy`, with a `measure` of loss the lowest mean `val/loss`. Ties go to the other
+    of the two, then to the lower rate. A rate at which any run diverged or failed is out. Tests play no part.
     """
     grid: dict[float, list[Row]] = {}
     for row in rows:
@@ -31,10 +33,12 @@ def choose(rows: Iterable[Row]) -> Row | None:
 
     def merit(group: list[Row]) -> tuple[float, float, float]:
         # Rounded: a mean of the same accuracies in another order is a tie, too.
-        return round(_mean(group, "val/accuracy"), 9), -round(_mean(group, "val/loss"), 9), -group[0]["factor"]
+        accuracy, loss = round(_mean(group, "val/accuracy"), 9), -round(_mean(group, "val/loss"), 9)
+        first, second = (loss, accuracy) if measure.falls else (accuracy, loss)
+        return first, second, -group[0]["factor"]
 
     best = max(whole, key=merit, default=None)
-    return None if best is None else best[0] | {"val/accuracy": _mean(best, "val/accuracy")}
+    return None if best is None else best[0] | {name: _mean(best, name) for name in ("val/accuracy", "val/loss")}
 
 
 def _mean(group: list[Row], name: str) -> float:
@@ -45,4 +49,5 @@ def choice_of(best: Row, factors: list[float]) -> Choice:
     """Say also whether the grid may have been too narrow for this arm."""
     factor = best["factor"]
     edge = "" if min(factors) < factor < max(factors) else "lowest" if factor == min(factors) else "highest"
-    return Choice(best["condition"], best["arm"], factor, best["lr"], edge, best["val/accuracy"])
+    scores = best["val/accuracy"], best["val/loss"]
+    return Choice(best["condition"], best["arm"], factor, best["lr"], edge, *scores)

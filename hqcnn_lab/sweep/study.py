@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from hqcnn_lab.analysis.measure import MEASURES
 from hqcnn_lab.config.check import slow_precision
 from hqcnn_lab.record.run_folder import RunFolder
 from hqcnn_lab.record.state import KEPT, clean_up, state_of
@@ -44,7 +45,7 @@ def run_study(config: DictConfig) -> None:
     choices: list[Choice] = []
     try:
         train_runs(tuning, config, n_before=0, n_total=len(tuning) + n_final)
-        choices, problems = _choose(cells, tuning, factors)
+        choices, problems = _choose(cells, tuning, config)
         for choice in choices:
             edge = f", the {choice.edge} of the grid: the best may lie beyond" if choice.edge else ""
             rate = f"lr {choice.lr:g} (×{choice.factor:g})"
@@ -72,25 +73,25 @@ def _print_plan(config: DictConfig, cells: list[Cell], tuning: list[Run], n_fina
         print(f"tuning: {grid}, {len(tuning)} runs, {n_tuned} done")
     n_done = 0
     if n_tuned == len(tuning):
-        final = _final(config, cells, _choose(cells, tuning, list(declared.lr_factors))[0], runs_dir)
+        final = _final(config, cells, _choose(cells, tuning, config)[0], runs_dir)
         n_done = sum(state_of(run.job.folder) in KEPT for run in final)
     rates = "" if tuning else f"{n_rates} learning rates × "
     print(f"result: {rates}{n_seeds} seeds each, {n_final} runs, {n_done} done", flush=True)
 
 
-def _choose(cells: list[Cell], tuning: list[Run], factors: list[float]) -> tuple[list[Choice], list[str]]:
+def _choose(cells: list[Cell], tuning: list[Run], config: DictConfig) -> tuple[list[Choice], list[str]]:
     """A choice for each cell whose grid is whole, and why the others have none."""
     choices, problems = [], []
     for cell in cells if tuning else []:
         runs = [run for run in tuning if (run.condition, run.arm) == (cell.condition, cell.arm)]
         lost = next(filter(None, map(_problem, runs)), None)
-        best = choose(row_of(run) for run in runs)
+        best = choose((row_of(run) for run in runs), MEASURES[config.study.score])
         if lost:
             problems.append(f"{lost}, so {cell.arm} is not tuned")
         elif best is None:
             problems.append(f"{cell.arm} {cell.condition}: diverged at every learning rate; lower study.lr_factors")
         else:
-            choices.append(choice_of(best, factors))
+            choices.append(choice_of(best, list(config.study.lr_factors)))
     return choices, problems
 
 

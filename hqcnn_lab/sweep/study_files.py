@@ -5,6 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from hqcnn_lab.analysis.measure import MEASURES
 from hqcnn_lab.error import first_line
 from hqcnn_lab.record.csv_text import csv_of_mappings
 from hqcnn_lab.record.whole_file import whole_file
@@ -21,7 +22,7 @@ def write_study(config: DictConfig, runs: list[Run], choices: list[Choice], runs
     declared: dict[str, Any] = {key: config[key] for key in ("study", "scale", "overrides", "threads")}
     edges = [f"{choice.arm} under {choice.condition} ({choice.edge})" for choice in choices if choice.edge]
     table = [f"# {config.study.name} on {config.scale.name}", config.study.question]
-    table += [markdown_table(rows, config.scale.level)]
+    table += [markdown_table(rows, config.scale.level, MEASURES[config.study.score])]
     table += [f"Chosen at the edge of the grid: {', '.join(edges)}."] if edges else []
     table += [f"Code: {', '.join(commits(run.job.folder for run in runs)) or 'unknown'}."]
     files = {
@@ -44,11 +45,11 @@ def _write_analysis(config: DictConfig, rows: list[Row], runs_dir: Path, out: Pa
     from hqcnn_lab.figures.study import study_figures
     from hqcnn_lab.reporting.study_statistics import study_statistics
 
-    level = config.scale.level
-    text = study_statistics(rows, runs_dir, level, reference=next(iter(config.study.arms)))
+    level, measure = config.scale.level, MEASURES[config.study.score]
+    text = study_statistics(rows, runs_dir, level, reference=next(iter(config.study.arms)), measure=measure)
     with whole_file(out / "statistics.md") as scratch:
         scratch.write_text(text, encoding="utf-8")
     (out / "figures").mkdir(exist_ok=True)
-    for name, figure in study_figures(rows, runs_dir, level).items():
+    for name, figure in study_figures(rows, runs_dir, level, measure).items():
         with whole_file(out / "figures" / f"{name}.png") as scratch:
             figure.savefig(scratch, format="png", dpi=120)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hqcnn_lab.analysis.measure import ACCURACY, Measure
 from hqcnn_lab.record.run_folder import RunFolder, is_number
 from hqcnn_lab.record.state import state_of
 from hqcnn_lab.sweep.declaration import Run
@@ -26,20 +27,21 @@ def row_of(run: Run) -> Row:
             row["status"] = "unreadable"
         elif summary.get("val/loss") is None:  # not a number, and only in the last epoch's validation
             row["status"] = "diverged"
-    names = ["train/loss", "val/accuracy", "val/loss", "test/accuracy"]
+    names = ["train/loss", "val/accuracy", "val/loss", "test/accuracy", "test/loss"]
     names += [name for name in summary if name.startswith("convergence/")]
     row |= {name: summary.get(name) for name in [*names, "seconds/training"]}
     return row | {"run": run.job.folder.name}
 
 
-def markdown_table(rows: list[Row], level: float) -> str:
+def markdown_table(rows: list[Row], level: float, measure: Measure = ACCURACY) -> str:
     """The final stage: a line for each condition, arm and learning rate; mean ± standard deviation over seeds."""
     reach = f"convergence/epochs_to_{100 * level:g}"
     groups: dict[tuple[str, str, float], list[Row]] = {}
     for row in rows:
         if row["stage"] == "final":
             groups.setdefault((row["condition"], row["arm"], row["factor"]), []).append(row)
-    head = ["condition", "arm", "lr", "seeds", "training loss", "validation %", "test %"]
+    losses = ["validation loss", "test loss"] * measure.falls
+    head = ["condition", "arm", "lr", "seeds", "training loss", *losses, "validation %", "test %"]
     head += [f"epochs to {100 * level:g} %", "seconds"]
     lines = [head, ["---"] * len(head)]
     for (condition, arm, factor), group in groups.items():
@@ -52,6 +54,7 @@ def markdown_table(rows: list[Row], level: float) -> str:
             [
                 *(condition, arm, f"{group[0]['lr']:g} (×{factor:g})", ", ".join([str(len(whole)), *lost])),
                 _spread(whole, "train/loss", scale=1, digits=3),
+                *(_spread(whole, name, scale=1, digits=4) for name in ("val/loss", "test/loss") if measure.falls),
                 *(_spread(whole, name) for name in ("val/accuracy", "test/accuracy")),
                 epochs if whole else "–",
                 f"{statistics.fmean(seconds):.1f}" if seconds else "–",

@@ -73,6 +73,20 @@ def test_where_an_epoch_can_be_interrupted(options, amid):
     assert watch.amid == 2 * amid, BROKEN("TrainingEpochLoop's _should_accumulate and its like")
 
 
+@pytest.mark.parametrize(("options", "whole"), [({}, [True, True]), ({"max_steps": 6}, [True, False])])
+def test_an_epoch_that_is_cut_short_is_known(options, whole):
+    class Ends(pl.Callback):
+        def __init__(self):
+            self.said = []
+
+        def on_train_epoch_end(self, trainer, *args):
+            self.said.append(lightning_private.has_all_its_batches(trainer))
+
+    ends = Ends()
+    fit(ends, **options)
+    assert ends.said == whole, BROKEN("TrainingEpochLoop._num_ready_batches_reached")
+
+
 def test_a_run_ends_as_by_sigterm():
     class Ends(pl.Callback):
         n_batches = 0

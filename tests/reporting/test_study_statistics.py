@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from hqcnn_lab.analysis.bootstrap import bootstrap_difference
+from hqcnn_lab.analysis.measure import ACCURACY, LOSS
 from hqcnn_lab.analysis.predictions import read_correct, read_groups
 from hqcnn_lab.analysis.study import common_seeds, near_best, several_rates
 from hqcnn_lab.figures.study import study_figures
@@ -152,6 +153,44 @@ def test_near_best(means: dict[float, float], span: tuple[float, float] | None) 
     assert near_best(means, [0.1, 0.3, 1, 3, 10]) == span
 
 
+@pytest.mark.parametrize(
+    ("means", "span"),
+    [
+        ({0.1: 0.30, 0.3: 0.11, 1: 0.10, 3: 0.109, 10: 0.4}, (0.3, 3)),  # within a tenth of the lowest
+        ({0.1: 0.10, 0.3: 0.2, 1: 0.10, 3: 0.12, 10: 0.4}, (0.1, 0.1)),  # of two bests, the lower rate
+    ],
+)
+def test_near_the_lowest_loss(means: dict[float, float], span: tuple[float, float]) -> None:
+    assert near_best(means, [0.1, 0.3, 1, 3, 10], LOSS) == span
+
+
+def test_loss_is_tested_first_where_it_is_the_score(tmp_path: Path) -> None:
+    losses = {"gvco": (0.20, 0.22, 0.21, 0.25), "adam": (0.26, 0.25, 0.27, 0.28), "sgd": (0.20, 0.23, 0.22, 0.24)}
+    rows = three_arms()
+    for r in rows:
+        r["test/loss"] = losses[r["arm"]][r["seed"]]
+    rows += [
+        row("gvco", 100, 0.9, stage="tune", factor=factor, **{"val/loss": loss})
+        for factor, loss in ((1.0, 0.31), (3.0, 0.3), (10.0, 0.5))
+    ]
+    text = study_statistics(rows, tmp_path, 0.95, "gvco", LOSS)
+    assert "below 0 is better" in text
+    assert "Primary test: paired t on test loss over seeds" in text
+    headings = [line[4:] for line in text.splitlines() if line.startswith("### ")]
+    assert headings[:3] == ["Test loss over seeds", "Test accuracy over seeds", "Training loss over seeds"]
+    assert headings[-1] == "Validation loss by learning rate (tuning seeds)"
+    of_loss = text.split("### ")[1]
+    p = {arm: stats.ttest_rel(losses[arm], losses["gvco"]).pvalue for arm in ("adam", "sgd")}
+    assert p["adam"] < p["sgd"]  # so Holm doubles the first alone
+    assert cells(of_loss, "adam")[1] == "0.2650 ± 0.0129"
+    assert cells(of_loss, "adam")[2].startswith("+0.0450 (")
+    assert [cells(of_loss, arm)[3] for arm in ("adam", "sgd")] == [f"{2 * p['adam']:.3f}", f"{p['sgd']:.3f}"]
+    assert cells(text.split("### ")[-1], "gvco")[1:] == ["0.3100", "0.3000", "0.5000", "≥ 0.5 (×1 to ×3)"]
+    figures = study_figures(rows, tmp_path, 0.95, LOSS)
+    assert figures["scores_exact"].axes[0].get_xlabel() == "test loss"
+    assert figures["lr_range_exact"].axes[0].get_ylabel() == "validation loss, tuning seeds"
+
+
 def test_learning_rates_are_means_over_seeds_with_their_span_in_decades() -> None:
     grid = {0.1: (0.80, 0.82), 1.0: (0.90, 0.91), 10.0: (0.89, 0.91), 100.0: (0.99, None)}
     rows = [
@@ -162,7 +201,7 @@ def test_learning_rates_are_means_over_seeds_with_their_span_in_decades() -> Non
     rows += [row("adam", 0, 0.7, factor=0.1), row("adam", 1, None, "failed", factor=0.1)]
     assert several_rates(rows)
     assert not several_rates(three_arms())
-    text = learning_rates(rows, ["gvco", "adam", "sgd"], "test/accuracy")
+    text = learning_rates(rows, ["gvco", "adam", "sgd"], ACCURACY)
     assert cells(text, "gvco")[1:] == ["81.00", "90.50", "90.00", "1 of 2 diverged", "1.0 (×1 to ×10)"]
     assert cells(text, "adam")[1:] == ["70.00 (1 of 2)", "–", "–", "–", "≥ 0.0 (×0.1 alone)"]
     assert cells(text, "sgd")[1:] == ["–"] * 5

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 # Batch normalization is of each process's own images, dropout and augmentation of each one's own random numbers.
 SAME = ["dataset.augment=null", "model.dropout=0", "dataset.n_train=72", "dataset.n_test=25", "trainer.max_epochs=2"]
+SAME += ["test_after=[1]"]
 N_STEPS = 4  # of an epoch: 64 images, 16 a step
 
 PROGRAM = """
@@ -83,7 +84,7 @@ def test_interrupted_run_of_two_processes_equals_one_of_one_process(
     assert f"continuing runs/{cut.name} from epoch 2, step {N_STEPS + 2}" in second.stdout
     assert second.stdout.count("epoch 2/2") == second.stdout.count("run folder") == 1
     [resumed] = [path for path in (tmp_path / "runs").iterdir() if path != cut]
-    assert {path.name for path in (resumed / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (resumed / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt", "epoch_1.ckpt"}
     assert len(list(resumed.glob("wandb/offline-run-*"))) == 1
 
     monkeypatch.setattr(

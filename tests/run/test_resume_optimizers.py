@@ -34,7 +34,7 @@ def test_run_interrupted_twice_equals_an_uninterrupted_one(index: int, tmp_path:
     name, *overrides = RESUMED[index]
     number = (signal.SIGTERM, signal.SIGINT)[index % 2]
     log = f"trainer.log_every_n_steps={1 + index % 2}"
-    config = tiny_config(tmp_path, f"optim={name}", *overrides, *SMALL, log, "test_checkpoint=best")
+    config = tiny_config(tmp_path, f"optim={name}", *overrides, *SMALL, log, "test_checkpoint=best", "test_after=[1,2]")
     train(into(config, tmp_path / "whole"))
 
     kill, tell = (None, "training", 1, 0, killed), (128 + number, "training", *PLACES[index % 3], told(number))

@@ -42,7 +42,7 @@ def assert_whole(run: Path) -> None:
 def mirrored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole run with W&B offline, five of its misclassified test images among it."""
     folder = tmp_path_factory.mktemp("mirrored") / "run"
-    train(tiny_config(folder, "logger=wandb", "logger.images=5", "logger.wandb.tags=[paper]"))
+    train(tiny_config(folder, "logger=wandb", "logger.images=5", "logger.wandb.tags=[paper]", "test_after=[1]"))
     return folder
 
 
@@ -95,6 +95,7 @@ def test_wandb_holds_every_figure_of_metrics_csv_at_its_step(mirrored: Path) -> 
     theirs = {(str(item["trainer/global_step"]), name) for item in rows for name in item}
     assert len(ours) > 100
     assert ours <= theirs
+    assert {"test/loss", "test_after/1/loss"} <= {name for _, name in theirs}
 
 
 SERVERS = {
@@ -217,11 +218,11 @@ def test_offline_is_a_short_key_and_no_part_of_what_a_run_computes() -> None:
 
 def test_tensorboard_mirrors_the_metrics(tmp_path: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    train(tiny_config(tmp_path / "run", "logger=tensorboard", "trainer.max_epochs=1"))
+    train(tiny_config(tmp_path / "run", "logger=tensorboard", "trainer.max_epochs=1", "test_after=[1]"))
     assert_whole(tmp_path / "run")
     mirror = events.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    for name in ("val/accuracy", "test/accuracy"):
+    for name in ("val/accuracy", "test/accuracy", "test_after/1/loss"):
         assert mirror.Scalars(name)[-1].value == pytest.approx(summary[name])
     assert {"grad/quantum/variance_over_steps", "control/quantum/momentum"} <= set(mirror.Tags()["scalars"])
 
@@ -229,12 +230,13 @@ def test_tensorboard_mirrors_the_metrics(tmp_path: Path) -> None:
 def test_mlflow_mirrors_the_metrics(tmp_path: Path) -> None:
     tracking = pytest.importorskip("mlflow.tracking", reason="needs mlflow, of the extra loggers")
     pytest.importorskip("alembic", reason="needs alembic, of the extra loggers")
-    train(tiny_config(tmp_path / "run", "logger=mlflow", "trainer.max_epochs=1"))
+    train(tiny_config(tmp_path / "run", "logger=mlflow", "trainer.max_epochs=1", "test_after=[1]"))
     assert_whole(tmp_path / "run")
     client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}")
     [run] = client.search_runs([client.get_experiment_by_name("hqcnn_lab").experiment_id])
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert run.data.metrics["test/accuracy"] == pytest.approx(summary["test/accuracy"])
+    for name in ("test/accuracy", "test_after/1/loss"):
+        assert run.data.metrics[name] == pytest.approx(summary[name])
     assert "grad/quantum/variance_over_steps" in run.data.metrics
     assert run.data.params["optim/lr"] == "0.03"
     assert (run.info.run_name, run.info.status) == ("tiny", "FINISHED")

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
+from hqcnn_lab.callbacks.batch_norm import recalibrate
 from hqcnn_lab.optim.averaging import averages, put_average, put_training_point
 
 _KEY = "training_point"
@@ -19,6 +20,8 @@ class AveragedPoint(pl.Callback):
     `eval()`, which puts in the average x. The parameters hold y while batches are trained. They hold x from a
     validation, or an epoch's end, until the next batch, and after the fit. Give it to the trainer before callbacks that
     look at the parameters. With any other optimizer it does nothing.
+
+    Batch normalization's statistics are measured anew for x, on training batches (`recalibrate`).
 
     Back from x to y would round, so y is kept as it was, buffers too. A checkpoint has x as its `state_dict`, the
     optimizer in the state that belongs to it, as the `schedulefree` library wants it, and y under `training_point`: a
@@ -92,8 +95,7 @@ class AveragedPoint(pl.Callback):
         self._training_point = _copy_of(pl_module)
         put_average(trainer.optimizers)
         self._holds_average = True
-        # Batch normalization's statistics are still those of the training point. What makes them the average's, of
-        # training batches, belongs here: all that is judged and saved comes by, and buffers are put back with the rest.
+        recalibrate(trainer, pl_module)  # the buffers of y are put back with the rest
 
     @torch.no_grad()
     def _to_training_point(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

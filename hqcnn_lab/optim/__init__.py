@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hqcnn_lab.optim.gvco import GVCO
-    from hqcnn_lab.optim.gvco_literal import GVCOLiteral
     from hqcnn_lab.optim.parameter_group import parameter_groups
     from hqcnn_lab.optim.qng import QNG
     from hqcnn_lab.optim.schedule import WarmupCosine
@@ -14,13 +13,12 @@ if TYPE_CHECKING:
 # No module may have the same name as what is imported from it: the module would hide that.
 _HOME = {
     "GVCO": "gvco",
-    "GVCOLiteral": "gvco_literal",
     "QNG": "qng",
     "SPSA": "spsa",
     "WarmupCosine": "schedule",
     "parameter_groups": "parameter_group",
 }
-__all__ = ["GVCO", "QNG", "SPSA", "GVCOLiteral", "WarmupCosine", "parameter_groups"]
+__all__ = ["GVCO", "QNG", "SPSA", "WarmupCosine", "parameter_groups"]
 
 
 def __getattr__(name: str) -> Any:

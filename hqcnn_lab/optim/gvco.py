@@ -38,14 +38,14 @@ class GVCO(torch.optim.Optimizer):
         u = (m + d) / (√v + ε) + wd · y           the step's direction
         m = EMA_0.9[m + d]                        mean gradient
         N = EMA_0.99[mean(d²)]                    noise power; all three averages bias-corrected
-        η = lr · min(1, t / warmup) · max(rms(y), s)          the tensor's own rate: lr is a share of its size
+        η = min(lr, D / √t) · min(1, t / warmup) · max(rms(y), s)    the tensor's own rate, a share of its size
         z = z − η u                               the bold iterate
         x = x + c (z − x),  c = w / Σ w,  w = t^r (max η)²    the average, which is judged
         y = (1 − β) z + β x                       where the next gradient is taken: β takes momentum's place
 
     The parameters hold y; z, m and v are kept for each element, one number more than AdamW's.
 
-    **Relatives.** With κ = 0, τ = None and s = None it is Schedule-Free AdamW (Defazio et al. 2024), exactly. The
+    **Relatives.** With κ = 0, τ = None, s = None and D = None it is Schedule-Free AdamW (Defazio et al. 2024), exactly. The
     variance around the mean is AdaBelief's idea (Zhuang et al. 2020), rates as a share of a tensor's size LAMB's (You
     et al. 2020).
 
@@ -70,6 +70,8 @@ class GVCO(torch.optim.Optimizer):
         tau: τ, how many standard deviations an innovation may be before it is scaled down; None: no guard.
         least_size: s, the size that smaller tensors are taken to have, so that one that begins at 0 can move; None:
             rates are not relative to sizes.
+        walk: D, how many of its own sizes a tensor's steps would carry it if they were noise alone, t steps √t of
+            them far; so the rate falls as 1/√t once that is below lr. None: the rate stays at lr.
         recency: r, how much more late steps weigh in the average than early ones; 0: all the same.
         warmup: steps over which the rate rises to lr.
         eps: ε, added to the standard deviation.
@@ -95,7 +97,7 @@ class GVCO(torch.optim.Optimizer):
         centering: float = 0.9,
         tau: float | None = 2.5,
         least_size: float | None = 0.1,
-        walk: float | None = None,
+        walk: float | None = 1.0,
         recency: float = 0.0,
         warmup: int = 100,
         eps: float = 1e-8,

@@ -2,9 +2,6 @@
 
 from hqcnn_lab.limit import POSITIVE, PROBABILITY, SHARE, Limit, Limits, at_least, between, count, each, one_of
 
-GRANULARITIES = ("tensor", "element", "group")
-MIN_EPS = 1e-18  # float32 can still square it
-
 _RATE = at_least(0)  # 0 holds a group where it is
 _DECAY = between(0, 1)  # of a running average
 _BETAS = each(_DECAY, "two numbers, each at least 0 and below 1", range(2, 3))
@@ -32,7 +29,6 @@ GVCO: Limits = {
     "eps": POSITIVE,
     "weight_decay": at_least(0),
 }
-GVCO_LITERAL: Limits = {"lr": _RATE, "momentum": _DECAY, "rho": _DECAY, "weight_decay": at_least(0)}
 QNG: Limits = {"lr": _RATE, "damping": POSITIVE, "betas": _BETAS, "weight_decay": at_least(0)}
 SPSA: Limits = {
     "lr": _RATE,
@@ -53,7 +49,7 @@ SCHEDULE_FREE: Limits = {
 WARMUP_COSINE: Limits = {"warmup": between(0, 1)}
 
 # By the name of the class.
-OF_OPTIMIZER: dict[str, Limits] = {"GVCO": GVCO, "GVCOLiteral": GVCO_LITERAL, "QNG": QNG, "SPSA": SPSA}
+OF_OPTIMIZER: dict[str, Limits] = {"GVCO": GVCO, "QNG": QNG, "SPSA": SPSA}
 # By the module, of classes that are not this lab's.
 OF_LIBRARY: dict[str, Limits] = {"schedulefree": SCHEDULE_FREE}
 OF_SCHEDULE: dict[str, Limits] = {"WarmupCosine": WARMUP_COSINE}

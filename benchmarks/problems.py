@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_optimizer import AdaBelief
+from schedulefree import AdamWScheduleFree
 
 from hqcnn_lab.analysis.paired import compare_paired
-from hqcnn_lab.optim import GVCO, GVCOLiteral
+from hqcnn_lab.optim import GVCO
+from hqcnn_lab.optim.averaging import put_average, put_training_point
 from hqcnn_lab.optim.problems import CircuitEnergy, LogisticRegression, NoisyQuadratic, Rosenbrock
 
 Build = Callable[[Iterable[dict[str, Any]]], torch.optim.Optimizer]
@@ -30,23 +32,18 @@ PROBLEMS: dict[str, tuple[Any, int]] = {  # and the steps they are given
     "logistic": (LogisticRegression(), 500),
     "circuit": (CircuitEnergy(), 200),
 }
-OFF = {"momentum_min": 0.9, "momentum_max": 0.9}
 OPTIMIZERS: dict[str, Build] = {
     "GVCO": GVCO,
     "Adam": torch.optim.Adam,
     "SGD momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9),
     "AdaBelief": lambda groups: AdaBelief(groups, rectify=False),
     "RAdam": torch.optim.RAdam,
-    "GVCO literal": GVCOLiteral,
-    "GVCO at first": lambda groups: GVCO(groups, power=0.5, gamma_min=0.35, floor=0, pace=0),
-    "… no pace": lambda groups: GVCO(groups, pace=0),
-    "… pace alone": lambda groups: GVCO(groups, gamma_min=1.0),
-    "… no lr control": lambda groups: GVCO(groups, gamma_min=1.0, pace=0),
-    "… no momentum control": lambda groups: GVCO(groups, **OFF),
+    "Schedule-Free AdamW": AdamWScheduleFree,
+    "… no centering": lambda groups: GVCO(groups, centering=0),
     "… no guard": lambda groups: GVCO(groups, tau=None),
-    "… no floor": lambda groups: GVCO(groups, floor=0),
-    "… no control": lambda groups: GVCO(groups, gamma_min=1.0, pace=0, tau=None, **OFF),
-    "… by element": lambda groups: GVCO(groups, granularity="element"),
+    "… no sizes": lambda groups: GVCO(groups, least_size=None),
+    "… no walk": lambda groups: GVCO(groups, walk=None),
+    "… recency": lambda groups: GVCO(groups, recency=1),
 }
 RATES = np.logspace(-3.5, 0.75, 14)
 
@@ -58,11 +55,13 @@ def final_errors(problem: Any, n_steps: int, build: Build, rates: np.ndarray, se
     params = [torch.nn.Parameter(row.clone()) for _ in rates for row in start]
     groups = [{"params": params[i * seeds : (i + 1) * seeds], "lr": float(rate)} for i, rate in enumerate(rates)]
     optimizer = build(groups)
+    put_training_point([optimizer])
     for _ in range(n_steps):
         theta = torch.stack([p.detach() for p in params])
         for parameter, gradient in zip(params, problem.gradient(theta, generator), strict=True):
             parameter.grad = gradient
         optimizer.step()
+    put_average([optimizer])
     errors = problem.error(torch.stack([p.detach() for p in params])).reshape(len(rates), seeds)
     return torch.nan_to_num(errors, nan=1e9, posinf=1e9).clamp(1e-15, 1e9).numpy()
 

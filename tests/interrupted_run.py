@@ -18,9 +18,7 @@ from hqcnn_lab.run.training import train
 AUGMENT_ALL = [f"dataset.augment.{amount}" for amount in ("intensity=0.3", "noise=0.1", "cutout=0.3", "mixup=0.4")]
 RESUMED = [
     ["gvco"],
-    ["gvco_literal"],
-    ["gvco_lr_only"],
-    ["gvco_momentum_only"],
+    ["gvco", "scheduler=cosine", "callbacks.weight_average.decay=0.99", "optim.walk=null"],
     ["adam", "dataset.balance=loss"],
     ["sgd", "dataset.balance=sampler", *AUGMENT_ALL],
     ["adamw", "+trainer.max_steps=100"],  # Lightning counted an epoch and a step twice

@@ -13,14 +13,14 @@ BROKEN = "torch {} has another {} than hqcnn_lab/torch_private.py expects: mend 
 X, Y, Z = torch.tensor([[1.0, -2.0], [3.0, 4.0], [0.5, 8.0]])
 FOREACH: dict[str, tuple[tuple, dict, Callable[[], Tensor]]] = {
     "foreach_add_": (([Y],), {"alpha": 0.5}, lambda: X + 0.5 * Y),
-    "foreach_addcdiv_": (([Y], [Z]), {"value": -1.0}, lambda: X - Y / Z),
     "foreach_addcmul_": (([Y], [Z]), {}, lambda: X + Y * Z),
     "foreach_copy_": (([Y],), {}, lambda: Y),
+    "foreach_div_": (([Y],), {}, lambda: X / Y),
     "foreach_lerp_": (([Y], 0.25), {}, lambda: X + 0.25 * (Y - X)),
+    "foreach_mul": (([Y],), {}, lambda: X * Y),
     "foreach_mul_": (([Y],), {}, lambda: X * Y),
     "foreach_neg": ((), {}, lambda: -X),
     "foreach_norm": ((), {}, lambda: X.norm()),
-    "foreach_pow": ((2.0,), {}, lambda: X**2),
     "foreach_sqrt": ((), {}, lambda: X.sqrt()),
     "foreach_sub": (([Y],), {}, lambda: X - Y),
     "foreach_sub_": (([Y],), {}, lambda: X - Y),

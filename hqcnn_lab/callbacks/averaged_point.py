@@ -82,7 +82,7 @@ class AveragedPoint(pl.Callback):
         if self._training_point is not None:
             checkpoint[_KEY] = self._training_point
         if within and self._holds_average:  # what Lightning has put there is of the training point
-            checkpoint["state_dict"] = _copy_of(pl_module)
+            checkpoint["state_dict"] = _copy_of(pl_module.state_dict())
             checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(o) for o in trainer.optimizers]
             self._to_training_point(trainer, pl_module)
 
@@ -92,7 +92,7 @@ class AveragedPoint(pl.Callback):
     def _to_average(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._holds_average or _is_averaged_elsewhere(trainer) or not any(map(averages, trainer.optimizers)):
             return
-        self._training_point = _copy_of(pl_module)
+        self._training_point = _copy_of(_tensors_of(pl_module))
         put_average(trainer.optimizers)
         self._holds_average = True
         recalibrate(trainer, pl_module)  # the buffers of y are put back with the rest
@@ -103,13 +103,19 @@ class AveragedPoint(pl.Callback):
             return
         put_training_point(trainer.optimizers)
         if self._training_point is not None:
-            for name, tensor in pl_module.state_dict().items():
+            for name, tensor in _tensors_of(pl_module).items():
                 tensor.copy_(self._training_point[name])
         self._holds_average, self._training_point = False, None
 
 
-def _copy_of(pl_module: pl.LightningModule) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in pl_module.state_dict().items()}
+def _copy_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def _tensors_of(pl_module: pl.LightningModule) -> dict[str, Tensor]:
+    """Parameters and kept buffers, without what a fitted classifier adds to the state: that has any length."""
+    own = dict(pl_module.named_parameters()) | dict(pl_module.named_buffers())
+    return {name: own[name] for name in pl_module.state_dict() if name in own}
 
 
 def _is_averaged_elsewhere(trainer: pl.Trainer) -> bool:

@@ -56,7 +56,7 @@ class OptimizerState(pl.Callback):
                 values[f"lr/{kind}"] = rate
                 values |= {f"control/{kind}/{name}": x for name, x in _of_group(optimizer, group, rate).items()}
                 for parameter in group["params"]:
-                    for name, x in _of_tensor(optimizer.state.get(parameter, {}), rate).items():
+                    for name, x in _of_tensor(optimizer.state.get(parameter, {})).items():
                         by_group.setdefault(f"control/{kind}/{name}", []).append(x)
                         if name in _BY_LAYER and (layer := layers[parameter]) is not None:
                             by_layer[f"control/layer/{layer}/{name}"] = x
@@ -87,10 +87,8 @@ def _of_group(optimizer: Optimizer, group: dict[str, Any], rate: float) -> dict[
     return controls
 
 
-def _of_tensor(state: dict[str, Any], rate: float) -> dict[str, Tensor]:
+def _of_tensor(state: dict[str, Any]) -> dict[str, Tensor]:
     """What an optimizer keeps of a tensor by itself; a mean where it steers each element."""
     names = (*_BY_LAYER, "noise", "signal")
     controls = {name: state[name] for name in names if isinstance(state.get(name), Tensor)}
-    if "rate" not in controls and "lr_scale" in state:
-        controls["rate"] = rate * state["lr_scale"]
     return {name: value.detach().float().mean() for name, value in controls.items()} if "rate" in controls else {}

@@ -153,7 +153,7 @@ SWA = ["+callbacks.x._target_=lightning.pytorch.callbacks.StochasticWeightAverag
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_averages_by_lightning_where_its_last_checkpoint_has_the_average(tmp_path: Path) -> None:
-    alone = [*SWA, "callbacks.weight_average=null", "trainer.max_epochs=1", "logger=none", "name=tiny"]
+    alone = [*SWA, "optim=adam", "callbacks.weight_average=null", "trainer.max_epochs=1", "logger=none", "name=tiny"]
     train(tiny_config(tmp_path / "run", *alone))
     assert (tmp_path / "run/predictions.csv").is_file()
     # Regression: without batch normalization it comes after the last checkpoint, and with SPSA it moved the circuits.

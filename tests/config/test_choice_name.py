@@ -14,7 +14,7 @@ from hqcnn_lab.run.tracking import _labels
     ("overrides", "optim", "model"),
     [
         (["optim=adam"], "adam", "hqcnn"),
-        (["optim=gvco_lr_only", "model=hqcnn_twin"], "gvco_lr_only", "hqcnn_twin"),
+        (["optim=schedule_free_sgd", "model=hqcnn_twin"], "schedule_free_sgd", "hqcnn_twin"),
         # Regression: it was called adam.
         (["optim=adam", "optim._target_=torch.optim.NAdam"], "nadam", "hqcnn"),
         (["++optim._target_=torch.optim.NAdam"], "nadam", "hqcnn"),

@@ -33,7 +33,7 @@ WRONG = {
     "sweep=optimizers": "a sweep is `-m` with several values; a study is `python -m hqcnn_lab.study study=…`",
     "export=dicom": "a trained network's export is `python -m hqcnn_lab.export run=…`",
     "optim.zzz=1": "optim has lr, quantum_lr",
-    "optim.momentum_max=1": "optim.momentum_max=1: must be at least 0 and below 1",
+    "optim.momentum=1": "optim.momentum=1: must be above 0 and below 1",
     "trainer.precision=bf8": "must be one of 32-true, bf16-mixed",
     "optim.quantum_lr=abc": "optim.quantum_lr=abc: must be a finite number, at least 0",
     "circuit.n_wires=40": "circuit.n_wires=40: must be a whole number from 1 to",
@@ -87,7 +87,7 @@ WRONG = {
     "trainer.strategy=fsdp": "must be one of auto, ddp",
     "resume=yes": "must be one of auto",
     "trainer.gradient_clip_val=-1": "must be a positive",
-    "scheduler.total_steps=7": "filled in, from trainer.max_epochs",
+    "+scheduler.total_steps=7": "filled in, from trainer.max_epochs",
     "callbacks.convergence.levels=[90]": "shares between 0 and 1",
     "monitor=val/loss": "must be one of val/accuracy",
 }
@@ -394,7 +394,7 @@ def test_help_reads_well_and_needs_no_torch(tmp_path: Path) -> None:
         "    assert not slow & set(sys.modules), (name, slow & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "optim: adabelief, adam, adamw, gvco, gvco_literal, gvco_lr_only" in run.stdout
+    assert "optim: adabelief, adam, adamw, gvco, none, prodigy" in run.stdout
     assert "dataset.root=" in run.stdout
     assert "experiment: baseline_hqcnn" in run.stdout
     assert run.stdout.endswith("hydra.verbose=true logs more\n\n\n")

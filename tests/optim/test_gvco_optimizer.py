@@ -544,10 +544,10 @@ def test_a_step_at_the_average_is_refused():
 def test_the_average_is_better_than_the_iterates_it_is_of():
     generator = torch.Generator().manual_seed(0)
     parameter = torch.nn.Parameter(torch.ones(50))
-    optimizer = GVCO([parameter], lr=0.05)
+    optimizer = GVCO([parameter], lr=0.05, walk=None, recency=1)
     for _ in range(1000):
         parameter.grad = parameter.detach() + torch.randn(50, generator=generator)
         optimizer.step()
     bold = optimizer.state[parameter]["bold"].square().mean()
     optimizer.eval()
-    assert parameter.square().mean() < 0.3 * bold
+    assert parameter.square().mean() < 0.6 * bold

@@ -18,7 +18,7 @@ STARTING_VALUES = {
     "centering": 0.9,
     "tau": 2.5,
     "least_size": 0.1,
-    "walk": None,
+    "walk": 1.0,
     "recency": 0.0,
     "warmup": 100,
     "eps": 1e-8,

@@ -71,7 +71,7 @@ def test_a_group_that_stops_is_told_with_when_and_how_much() -> None:
     }
     [line] = standstills(summary)
     assert line.startswith("warning: quantum parameters stood still from step 70 on, in 70 % of the logged steps")
-    assert "1/1,000 of the others'" in line
+    assert "relative steps 0.001 times the others'" in line
     assert "optim.quantum_lr" in line
 
 

@@ -125,7 +125,7 @@ def standstills(summary: dict[str, Any]) -> list[str]:
         if (first := summary.get(f"step/{group}/stopped_from")) is None:
             continue
         share, ratio = summary[f"step/{group}/stopped_share"], summary[f"step/{group}/stopped_ratio"]
-        size = f"1/{1 / ratio:,.0f} of the others'" if ratio else "too small to change them"
+        size = f"{ratio:.2g} times the others'" if ratio else "too small to change them"
         beside = " beside optim.quantum_lr" * (group == "classical")
         lines.append(
             f"warning: {group} parameters stood still from step {first} on, in {100 * share:.0f} % of the logged "

@@ -120,3 +120,25 @@ def test_tensors_are_the_same_alone_and_end_to_end(monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(apart.update(gradients), together.update(gradients), equal_nan=True)
     torch.testing.assert_close(apart.table, together.table)
     assert apart.table[0].tolist() == [20, 20, 18, 20]
+
+
+@pytest.mark.gpu
+def test_a_gpu_estimates_the_same_and_is_never_waited_for() -> None:
+    torch.manual_seed(0)
+    shapes = {"a": (3,), "b": (64, 9), "c": (1,)}
+    on_cpu, on_gpu = (
+        GradientMoments({name: torch.zeros(shape, device=device) for name, shape in shapes.items()})
+        for device in ("cpu", "cuda")
+    )
+    for step in range(20):
+        gradients = [torch.randn(shape) for shape in shapes.values()]
+        if step == 5:
+            gradients[1][0, 0] = math.nan
+        on_cpu.update(gradients)
+        there = [gradient.cuda() for gradient in gradients]
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            on_gpu.update(there)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(on_gpu.table.cpu(), on_cpu.table)

@@ -10,7 +10,7 @@ import torch
 from conftest import tiny_config
 from test_callbacks import Circuit, fit
 
-from hqcnn_lab.callbacks import StepSize
+from hqcnn_lab.callbacks import GradientVariance, StepSize
 from hqcnn_lab.callbacks.standstill import Standstill
 from hqcnn_lab.run.summary import standstills
 from hqcnn_lab.run.training import train
@@ -71,7 +71,7 @@ def test_a_group_that_stops_is_told_with_when_and_how_much() -> None:
     }
     [line] = standstills(summary)
     assert line.startswith("warning: quantum parameters stood still from step 70 on, in 70 % of the logged steps")
-    assert "1/1,000 of the others'" in line
+    assert "relative steps 0.001 times the others'" in line
     assert "optim.quantum_lr" in line
 
 
@@ -120,10 +120,9 @@ def test_a_resumed_run_counts_on_from_where_it_began(tmp_path: Path) -> None:
     def run(folder: Path, max_epochs: int, **options: Any) -> StepSize:
         callback = StepSize()
         torch.manual_seed(0)
-        trainer = pl.Trainer(
-            accelerator="cpu", logger=False, callbacks=[callback], log_every_n_steps=1, max_epochs=max_epochs,
-            enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-        )  # fmt: skip
+        watching = {"callbacks": [callback, GradientVariance()], "log_every_n_steps": 1, "logger": False}
+        quiet = {"enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": folder}
+        trainer = pl.Trainer(accelerator="cpu", max_epochs=max_epochs, **watching, **quiet)
         data = torch.utils.data.DataLoader(torch.linspace(-1, 1, 48).view(12, 4), 4)
         trainer.fit(Circuit(torch.optim.Adam), data, weights_only=True, **options)
         trainer.save_checkpoint(folder / "last.ckpt")
@@ -134,3 +133,10 @@ def test_a_resumed_run_counts_on_from_where_it_began(tmp_path: Path) -> None:
     resumed = run(tmp_path / "resumed", 4, ckpt_path=tmp_path / "cut" / "last.ckpt")
     assert resumed.summary() == whole.summary()
     assert resumed._standstill.groups == whole._standstill.groups
+    older = torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)
+    assert [name for name in older["callbacks"] if name in ("StepSize", "GradientVariance")]
+    older["callbacks"] = {}
+    torch.save(older, tmp_path / "older.ckpt")
+    anew = run(tmp_path / "anew", 4, ckpt_path=tmp_path / "older.ckpt")
+    assert anew._standstill.groups["quantum"]["steps"] == 6  # of 12
+    assert anew.summary()["step/quantum/start"] != whole.summary()["step/quantum/start"]

@@ -32,6 +32,7 @@ def recalibrate(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         part.train()
     try:
         with torch.random.fork_rng([pl_module.device] if pl_module.device.type == "cuda" else []):
+            torch.manual_seed(trainer.current_epoch)  # the same where a resumed run comes by here again
             for batch in itertools.islice(data.train_dataloader(), N_BATCHES):
                 batch = trainer.strategy.batch_to_device(batch)
                 images = (data.augment(batch) if getattr(data, "augment", None) else batch)["image"]

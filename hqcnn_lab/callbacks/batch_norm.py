@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 
 from hqcnn_lab.torch_private import BatchNorm
 
@@ -34,7 +35,7 @@ def recalibrate(trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         with torch.random.fork_rng([pl_module.device] if pl_module.device.type == "cuda" else []):
             torch.manual_seed(trainer.current_epoch)  # the same where a resumed run comes by here again
             for batch in itertools.islice(data.train_dataloader(), N_BATCHES):
-                batch = trainer.strategy.batch_to_device(batch)
+                batch = move_data_to_device(batch, pl_module.device)
                 images = (data.augment(batch) if getattr(data, "augment", None) else batch)["image"]
                 with trainer.precision_plugin.train_step_context():
                     pl_module(images)

@@ -20,7 +20,7 @@ class Block(NamedTuple):
     @property
     def title(self) -> str:
         """What a heading calls it."""
-        return self.condition if self.epochs is None else f"{self.condition}, {_epochs_text(self.epochs)}"
+        return self.condition if self.epochs is None else f"{self.condition}, {epochs_text(self.epochs)}"
 
     @property
     def suffix(self) -> str:
@@ -41,7 +41,8 @@ def blocks(rows: Sequence[Row]) -> Iterator[Block]:
             yield Block(condition, epochs, [row for row in of_condition if row.get("epochs") == epochs])
 
 
-def _epochs_text(n: int) -> str:
+def epochs_text(n: int) -> str:
+    """A length as a text: "1 epoch", "3 epochs"."""
     return f"{n} epoch{'s' * (n > 1)}"
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, OmegaConf
 
 from hqcnn_lab.analysis.measure import MEASURES
+from hqcnn_lab.analysis.study import epochs_text
 from hqcnn_lab.config.check import check, check_workers
 from hqcnn_lab.config.command_line import check_command_line
 from hqcnn_lab.config.key import key_of
@@ -25,6 +26,8 @@ _OURS = ("seed", "name", "ckpt_path", "resume")  # what the study sets itself
 
 _OURS_BY_LENGTH = ("trainer.max_epochs", "test_after")  # where it declares lengths
 
+MOST_EXTRA = 10  # learning rates beyond an edge, five decades
+
 Place = tuple[str, str, int | None]
 """Condition, arm, and the length where the study declares some."""
 
@@ -32,7 +35,7 @@ Place = tuple[str, str, int | None]
 def label_of(place: Place) -> str:
     """What a line on a terminal calls a cell."""
     condition, arm, epochs = place
-    return f"{arm} {condition}" if epochs is None else f"{arm} {condition} {epochs} epoch{'s' * (epochs > 1)}"
+    return f"{arm} {condition}" if epochs is None else f"{arm} {condition} {epochs_text(epochs)}"
 
 
 class Run(NamedTuple):
@@ -127,6 +130,10 @@ def check_study(config: DictConfig) -> None:
         raise ConfigError("study.seeds=[]: needs at least one")
     if declared.final not in ("chosen", "all"):
         raise ConfigError(f"study.final={declared.final}: must be chosen or all")
+    if not is_whole(declared.extend) or not 0 <= declared.extend <= MOST_EXTRA:
+        raise ConfigError(f"study.extend={declared.extend}: must be a whole number from 0 to {MOST_EXTRA}")
+    if declared.extend and not is_tuned(declared):
+        raise ConfigError(f"study.extend={declared.extend}: no learning rate is chosen that could be at an edge; use 0")
     if declared.score not in MEASURES:
         raise ConfigError(f"study.score={declared.score}: must be one of {', '.join(MEASURES)}")
     if shared := set(declared.tune_seeds) & set(declared.seeds):

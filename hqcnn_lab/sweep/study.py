@@ -11,7 +11,7 @@ from hqcnn_lab.sweep.rate_choice import Choice
 from hqcnn_lab.sweep.study_files import write_study
 from hqcnn_lab.sweep.study_tables import problem_of
 from hqcnn_lab.sweep.study_training import train_runs, workers_of
-from hqcnn_lab.sweep.tuning import choose_rates, first_grid
+from hqcnn_lab.sweep.tuning import beyond_the_edge, choose_rates, first_grid
 
 
 class StudyError(RuntimeError):
@@ -40,6 +40,12 @@ def run_study(config: DictConfig) -> None:
     choices: list[Choice] = []
     try:
         train_runs(tuning, config, n_before=0, n_total=len(tuning) + n_final)
+        while beyond := beyond_the_edge(cells, tuning, declared, runs_dir):
+            for place, factor in dict.fromkeys((run.place, run.factor) for run in beyond):
+                print(f"{label_of(place)}: its best is at the edge, trying ×{factor:g} too", flush=True)
+            n_before, tuning = len(tuning), [*tuning, *beyond]
+            runs = list(tuning)
+            train_runs(beyond, config, n_before, n_total=len(tuning) + n_final)
         choices, problems = choose_rates(cells, tuning, declared)
         for choice in choices:
             edge = f", the {choice.edge} of the grid: the best may lie beyond" if choice.edge else ""
@@ -64,16 +70,29 @@ def _print_plan(config: DictConfig, cells: list[Cell], tuning: list[Run], n_fina
     print(f"{len(declared.arms)} arms × {len(declared.conditions)} conditions, {workers_of(config)} runs at a time")
     if declared.epochs:
         print(f"read after {', '.join(map(str, declared.epochs))} epochs{_how_read(cells)}")
-    n_tuned = sum(state_of(run.job.folder) in KEPT for run in tuning)
+    n_tuned = _n_done(tuning)
     if tuning:
         grid = f"{n_rates} learning rates × {len(declared.tune_seeds)} seeds each"
         print(f"tuning: {grid}, {len(tuning)} runs, {n_tuned} done")
+    is_whole = n_tuned == len(tuning)
+    if declared.extend:
+        extra: list[Run] = []
+        while is_whole and (beyond := beyond_the_edge(cells, [*tuning, *extra], declared, runs_dir)):
+            extra += beyond
+            is_whole = _n_done(beyond) == len(beyond)
+        most = f"at most {declared.extend} more each, {len(cells) * declared.extend * len(declared.tune_seeds)} runs"
+        print(f"beyond an edge: {most}; wanted so far {len(extra)}, {_n_done(extra)} done")
+        tuning = [*tuning, *extra]
     n_done = 0
-    if n_tuned == len(tuning):
+    if is_whole:
         final = _final(config, cells, choose_rates(cells, tuning, declared)[0], runs_dir)
-        n_done = sum(state_of(run.job.folder) in KEPT for run in final)
+        n_done = _n_done(final)
     rates = "" if tuning else f"{n_rates} learning rates × "
     print(f"result: {rates}{n_seeds} seeds each, {n_final} runs, {n_done} done", flush=True)
+
+
+def _n_done(runs: list[Run]) -> int:
+    return sum(state_of(run.job.folder) in KEPT for run in runs)
 
 
 def _how_read(cells: list[Cell]) -> str:

@@ -1,5 +1,6 @@
 """A study's first stage: which learning rates are tried, and which of them each arm gets."""
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +18,28 @@ def first_grid(cells: list[Cell], declared: DictConfig, runs_dir: Path) -> list[
         return []
     grid = list(product(declared.lr_factors, declared.tune_seeds))
     return [cell.run("tune", factor, seed, runs_dir) for cell in cells for factor, seed in grid]
+
+
+def beyond_the_edge(cells: list[Cell], tuning: list[Run], declared: DictConfig, runs_dir: Path) -> list[Run]:
+    """One more factor for each cell whose best is at the edge of what was tried; none after `study.extend`.
+
+    Ask again when these are done: the best may be the new edge. A cell with a run that is not done, or was lost, is
+    passed over. What comes out depends on the results alone, so that a study goes on where it stopped.
+    """
+    more = []
+    for choice in choose_rates(cells, tuning, declared)[0] if declared.extend else []:
+        cell = next(cell for cell in cells if cell.place == choice.place)
+        tried = sorted({run.factor for run in _of(cell, tuning)})
+        if choice.edge and len(tried) < len(declared.lr_factors) + declared.extend:
+            factor = next_factor(tried if choice.edge == "highest" else tried[::-1])
+            more += [cell.run("tune", factor, seed, runs_dir) for seed in declared.tune_seeds]
+    return more
+
+
+def next_factor(grid: Sequence[float]) -> float:
+    """What follows the last of two or more factors: spaced as they are, 1, 3, 10 by 30, and 1, 2, 4 by 8."""
+    step = grid[-2] / grid[-3] if len(grid) > 2 else grid[-1] / grid[-2]
+    return float(f"{grid[-1] * step:.6g}")
 
 
 def choose_rates(cells: list[Cell], tuning: list[Run], declared: DictConfig) -> tuple[list[Choice], list[str]]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from small_study import TWO_ARMS
 
 from hqcnn_lab import study
 from hqcnn_lab.analysis import load_runs
+from hqcnn_lab.analysis.measure import LOSS
 from hqcnn_lab.config.compose import compose
 from hqcnn_lab.figures.study import study_figures
 from hqcnn_lab.reporting.study_statistics import study_statistics
 from hqcnn_lab.sweep import study_training
 from hqcnn_lab.sweep.declaration import make_cells
 from hqcnn_lab.sweep.jobs import Ended, Job
+from hqcnn_lab.sweep.tuning import next_factor
 
 # adam keeps its schedule, gvco has none.
 ARMS = [*TWO_ARMS, '+study.arms.constant=["optim=adam","scheduler=none"]', "~study.arms.gvco"]
@@ -173,8 +176,6 @@ def test_pictures_of_each_length_and_of_all(jobs: list[Job]) -> None:
         }
         for row in table(OUT / "runs.csv")
     ]
-    from hqcnn_lab.analysis.measure import LOSS
-
     figure = study_figures(rows, Path("multirun/runs"), 0.85, LOSS)["anytime"]
     [axes] = figure.axes
     assert (axes.get_title(loc="left"), axes.get_ylabel(), axes.get_xticks().tolist()) == ("exact", "test loss", [2, 5])
@@ -229,6 +230,8 @@ def test_a_study_without_lengths_is_named_and_tabulated_as_before() -> None:
 
 TRAINER, READS = "trainer.max_epochs=3 is not", "test_checkpoint=best: study.epochs reads the last weights"
 WRONG = {
+    "study.extend=-1": "study.extend=-1: must be a whole number from 0 to 10",
+    "study.extend=11": "study.extend=11: must be a whole number from 0 to 10",
     "study.epochs=[5,3]": "study.epochs=[5, 3]: must be whole numbers from 1 on, increasing",
     "study.epochs=[0]": "study.epochs=[0]: must be whole numbers from 1 on",
     "study.epochs=[1.5]": "study.epochs=[1.5]: must be whole numbers",
@@ -244,6 +247,99 @@ WRONG = {
 @pytest.mark.parametrize("argument", WRONG)
 def test_a_mistake_is_one_line(argument: str) -> None:
     assert WRONG[argument] in refused(study.main, *LENGTHS, argument)
+
+
+@pytest.mark.parametrize(
+    ("grid", "then"),
+    [
+        ([0.1, 0.3, 1, 3, 10], [30, 100, 300]),
+        ([10, 3, 1, 0.3, 0.1], [0.03, 0.01, 0.003]),
+        ([1, 2, 4], [8, 16]),
+        ([1, 3], [9, 27]),
+    ],
+)
+def test_a_grid_goes_on_as_it_is_spaced(grid: list[float], then: list[float]) -> None:
+    for factor in then:
+        assert next_factor(grid) == factor
+        grid = [*grid, factor]
+
+
+def extended(best: float | None, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Job]:
+    """The runs of a study of one arm (lr 0.004) whose loss is lowest at `best`; None: it falls for ever."""
+    seen: list[Job] = []
+
+    def merit(job: Job, epoch: int) -> float | None:
+        lr = float(value_of(job, "optim.lr"))
+        return 1 / (1 + lr) if best is None else None if lr > max(2 * best, 0.1) else abs(math.log(lr / best)) + 0.1
+
+    monkeypatch.setattr(study_training, "run_jobs", plant(merit, seen))
+    study.main([*ONE_ARM, "study.extend=2", *arguments])
+    return seen
+
+
+ONE_ARM = [*TWO_ARMS, "~study.arms.gvco", "study.epochs=[2]", "study.seeds=[0]", "study.score=test/loss"]
+
+
+@pytest.mark.parametrize(
+    ("best", "tried", "edge"),
+    [
+        (0.004, [], ""),  # within the grid
+        (0.04, [30], ""),  # 30 has diverged: nothing beyond
+        (0.12, [30, 100], ""),
+        (None, [30, 100], "highest"),  # no more than two
+        (0.00012, [0.03, 0.01], ""),
+    ],
+)
+def test_a_grid_is_extended_where_its_edge_is_best(
+    best: float | None,
+    tried: list[float],
+    edge: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    study.main([*ONE_ARM, "study.extend=2", "plan=true"])
+    assert "beyond an edge: at most 2 more each, 2 runs; wanted so far 0, 0 done\n" in capsys.readouterr().out
+    jobs = extended(best, monkeypatch)
+    said = capsys.readouterr().out
+    rates = [float(value_of(job, "optim.lr")) for job in jobs]
+    assert rates[5:-1] == pytest.approx([0.004 * factor for factor in tried])
+    for factor in tried:
+        assert f"adam exact 2 epochs: its best is at the edge, trying ×{factor:g} too\n" in said
+    [choice] = table(OUT / "chosen.csv")
+    assert choice["edge"] == edge
+    assert float(choice["lr"]) == rates[-1] == pytest.approx(best or 0.4, rel=0.01)
+    tuned = [float(row["factor"]) for row in table(OUT / "runs.csv") if row["stage"] == "tune"]
+    assert tuned == pytest.approx([0.1, 0.3, 1, 3, 10, *tried])
+    study.main([*ONE_ARM, "study.extend=2", "plan=true"])
+    assert (
+        f"wanted so far {len(tried)}, {len(tried)} done\nresult: 1 seeds each, 1 runs, 1 done"
+        in capsys.readouterr().out
+    )
+
+
+def test_an_extension_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Job] = []
+    run_jobs = plant(lambda job, epoch: 1 / (1 + float(value_of(job, "optim.lr"))), seen)
+
+    def stopped(jobs: Iterable[Job], workers: int, threads: int) -> Iterator[Ended]:
+        for end in run_jobs(jobs, workers, threads):
+            yield end
+            if len(seen) == 6:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(study_training, "run_jobs", stopped)
+    assert refused(study.main, *ONE_ARM, "study.extend=2").startswith("interrupted")
+    assert len(table(OUT / "runs.csv")) == 6
+    monkeypatch.setattr(study_training, "run_jobs", run_jobs)
+    study.main([*ONE_ARM, "study.extend=2"])
+    rates = [float(value_of(job, "optim.lr")) / 0.004 for job in seen]
+    assert rates == pytest.approx([0.1, 0.3, 1, 3, 10, 30, 100, 100])
+
+
+def test_nothing_is_extended_unless_declared_and_where_nothing_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(extended(None, monkeypatch, "study.extend=0")) == 6
+    said = refused(study.main, *ONE_ARM, "study.extend=2", "study.final=all")
+    assert said == "study.extend=2: no learning rate is chosen that could be at an edge; use 0"
 
 
 @pytest.mark.slow

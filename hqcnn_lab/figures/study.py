@@ -87,8 +87,9 @@ def _anytime(rows: Sequence[Row], arms: Sequence[str], measure: Measure) -> "Fig
         for arm in arms:
             of_arm = [row for row in kept if (row["condition"], row["arm"]) == (condition, arm)]
             for seed in dict.fromkeys(row["seed"] for row in of_arm):
-                points = sorted((row["epochs"], row[measure.key]) for row in of_arm if row["seed"] == seed)
-                panels[condition][arm].append(tuple(zip(*points, strict=True)))
+                of_seed = sorted((row for row in of_arm if row["seed"] == seed), key=lambda row: row["epochs"])
+                curve = [row["epochs"] for row in of_seed], [row[measure.key] for row in of_seed]
+                panels[condition][arm].append(curve)
     along = {row["arm"] for row in kept if row["epochs"] < row["of_epochs"]}
     return anytime_curves(panels, measure.axis, [arm for arm in arms if arm not in along])
 

@@ -16,7 +16,7 @@ from hqcnn_lab.analysis.study import Row, blocks, common_seeds, near_best, seed_
 from hqcnn_lab.analysis.survival import compare_times, time_to_level
 from hqcnn_lab.record.run_folder import RunFolder
 
-_UNITS = {False: "in points", True: "of losses, so that one below 0 is better, and of accuracies in points"}
+_UNITS = {False: "in points", True: "of losses, where the arm is better below 0, and of accuracies in points"}
 _BY_LENGTH = (
     " An arm that is read along one run has one learning rate, chosen at the longest length; one that has a run of "
     "each length has a learning rate for each."

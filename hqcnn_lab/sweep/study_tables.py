@@ -132,7 +132,7 @@ def _settings(rows: list[Row]) -> Iterator[tuple[Block, str, float, list[Row]]]:
     for block in blocks(rows):
         groups: dict[tuple[str, float], list[Row]] = {}
         for row in block.rows:
-            groups.setdefault((row["arm"], row["factor"]), []).append(row)
+            groups.setdefault((row["arm"], row["factor"]), []).append(dict(row))
         for (arm, factor), group in groups.items():
             yield block, arm, factor, group
 

@@ -1,13 +1,49 @@
 """The rows of a study: which seeds all arms have, and which learning rates come near an arm's best."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from hqcnn_lab.analysis.measure import ACCURACY, Measure
 
 Row = Mapping[str, Any]
 """A run of a study, as `sweep.study_tables.row_of` makes it; its folder is `run`, under the study's runs directory."""
+
+
+class Block(NamedTuple):
+    """What is compared with each other: the rows under one condition, at one length where the study declares some."""
+
+    condition: str
+    epochs: int | None
+    rows: Sequence[Row]
+
+    @property
+    def title(self) -> str:
+        """What a heading calls it."""
+        return self.condition if self.epochs is None else f"{self.condition}, {epochs_text(self.epochs)}"
+
+    @property
+    def suffix(self) -> str:
+        """What the name of a picture ends with."""
+        return self.title.replace(", ", "_").replace(" ", "_")
+
+    @staticmethod
+    def is_end(rows: Sequence[Row]) -> bool:
+        """Whether all were read where their runs end: then a run's own files are of this very length."""
+        return all(row.get("epochs") == row.get("of_epochs") for row in rows)
+
+
+def blocks(rows: Sequence[Row]) -> Iterator[Block]:
+    """The rows by condition, in their order, and under each by length, the shortest first."""
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        of_condition = [row for row in rows if row["condition"] == condition]
+        for epochs in sorted({row.get("epochs") for row in of_condition}, key=lambda epochs: epochs or 0):
+            yield Block(condition, epochs, [row for row in of_condition if row.get("epochs") == epochs])
+
+
+def epochs_text(n: int) -> str:
+    """A length as a text: "1 epoch", "3 epochs"."""
+    return f"{n} epoch{'s' * (n > 1)}"
 
 
 def several_rates(rows: Sequence[Row]) -> bool:

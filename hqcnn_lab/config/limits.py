@@ -49,9 +49,12 @@ _NUMBERS = Limit(
     lambda x: not isinstance(x, str) and all(_whole(0).holds(i) for i in x) and len({*x}) == len(x),
     "a list of whole numbers from 0 on, none twice",
 )
+MOST_EPOCHS = 100  # that one run is read at: a summary with thousands of keys is refused
 _EPOCHS = Limit(
-    lambda x: not isinstance(x, str) and len(x) <= 100 and list(x) == sorted({*x}) and all(map(_whole(1).holds, x)),
-    "a list of epochs, whole numbers from 1 on, increasing, at most 100",
+    lambda x: (
+        not isinstance(x, str) and len(x) <= MOST_EPOCHS and list(x) == sorted({*x}) and all(map(_whole(1).holds, x))
+    ),
+    f"a list of epochs, whole numbers from 1 on, increasing, at most {MOST_EPOCHS}",
 )
 
 # Everything that Lightning's Trainer takes, so that what it would refuse is refused before it is built.

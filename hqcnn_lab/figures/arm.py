@@ -5,7 +5,7 @@ place among the arms, so give every picture of a study the same arms in the same
 are given; an axis that is labelled "(%)" shows shares as percentages.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +50,40 @@ def convergence_bands(
         )
     label_axes(axes, "epoch", ylabel)
     add_legend(figure, [axes], _band_title(curves), notes)
+    return figure
+
+
+def anytime_curves(
+    curves: Mapping[str, Mapping[str, Sequence[Curve]]], ylabel: str = "test loss", each_length: Collection[str] = ()
+) -> "Figure":
+    """What each arm is worth after so many epochs, a panel for each condition: the mean over its seeds, in a band.
+
+    Bands as in `convergence_bands`. Only the marks were measured. A solid line joins those of one run; a dashed one
+    joins runs of these very lengths, of which none goes through the other's marks.
+
+    Args:
+        curves: condition → arm, in the order of the colours → a curve (epochs, scores) for each seed.
+        each_length: the arms that have a run of each length.
+    """
+    n_rows = -(-len(curves) // 2)
+    figure = new_figure(1.4 + 2.6 * n_rows)
+    columns = min(len(curves), 2)
+    panels = [*figure.subplots(n_rows, columns, sharex=True, squeeze=False).flat]
+    everything = {(label, arm): seeds for label, panel in curves.items() for arm, seeds in panel.items()}
+    notes: dict[str, str] = {}
+    for n, (axes, (condition, arms)) in enumerate(zip(panels, curves.items(), strict=False)):
+        looks = {arm: {"marker": "o", "ms": 4, "ls": "--" if arm in each_length else "-"} for arm in arms}
+        notes |= _draw_bands(axes, arms, _few(everything), looks=looks)
+        is_last_row = n + columns >= len(curves)
+        label_axes(axes, "epoch" if is_last_row else "", ylabel if n % columns == 0 else "")
+        axes.tick_params(labelbottom=is_last_row)
+        axes.set_title(condition, fontsize=10, loc="left")
+        axes.set_xticks(sorted({x for seeds in arms.values() for places, _ in seeds for x in places}))
+    for axes in panels[len(curves) :]:
+        axes.remove()
+    for arm in each_length:
+        notes[arm] = "; ".join(["a run of each length", *filter(None, [notes.get(arm)])])
+    add_legend(figure, panels[: len(curves)], _band_title(everything), notes)
     return figure
 
 
@@ -176,8 +210,14 @@ def _band_panels(curves: Mapping[str, Mapping[str, Sequence[Curve]]], log: bool 
     return figure
 
 
-def _draw_bands(axes: "Axes", curves: Mapping[str, Sequence[Curve]], few: bool, log: bool = False) -> dict[str, str]:
-    """One line and band for each arm; what is to be noted of an arm, by its name."""
+def _draw_bands(
+    axes: "Axes",
+    curves: Mapping[str, Sequence[Curve]],
+    few: bool,
+    log: bool = False,
+    looks: Mapping[str, dict[str, Any]] | None = None,
+) -> dict[str, str]:
+    """One line and band for each arm; what is to be noted of an arm, by its name. `looks` is how a line differs."""
     notes = {}
     opacity = 0.16 if len(curves) <= 4 else 0.09
     for index, (arm, seeds) in enumerate(curves.items()):
@@ -192,7 +232,7 @@ def _draw_bands(axes: "Axes", curves: Mapping[str, Sequence[Curve]], few: bool, 
         if n_short := int((~np.isfinite(values)).any(1).sum()):
             notes[arm] = f"{n_short} of {len(seeds)} seeds incomplete"
         style = _style(arm, index)
-        axes.plot(x, mean, label=arm, **style, **dots_of(mean))
+        axes.plot(x, mean, label=arm, **(style | dots_of(mean) | (looks or {}).get(arm, {})))
         if len(seeds) > 1:
             axes.fill_between(x, low, high, color=style["color"], alpha=opacity, lw=0, zorder=style["zorder"] - 1)
     if log:

@@ -8,9 +8,10 @@ import numpy as np
 
 from hqcnn_lab.analysis.measure import ACCURACY, Measure
 from hqcnn_lab.analysis.metrics import Series, by_epoch, series_in
-from hqcnn_lab.analysis.study import Row, several_rates
+from hqcnn_lab.analysis.study import Row, blocks, several_rates
 from hqcnn_lab.figures.arm import (
     Curve,
+    anytime_curves,
     controls_over_steps,
     convergence_bands,
     final_scores,
@@ -43,7 +44,8 @@ def study_figures(
     rows: Sequence[Row], runs_dir: str | Path, level: float, measure: Measure = ACCURACY
 ) -> dict[str, "Figure"]:
     """A study's pictures, by name, under each condition: `convergence_<condition>`, `scores_`, `gradient_variance_`,
-    `controls_` and, where several learning rates were run, `lr_range_`.
+    `controls_` and, where several learning rates were run, `lr_range_`. Where the study declares lengths, the name ends
+    with each (`scores_exact_3_epochs`), pictures of what runs logged are of the longest, and `anytime` shows them all.
 
     The first four are of the final stage where each arm has one learning rate; `gradient_variance` of the first four
     arms. `scores` is of the study's `measure`, and so is `lr_range` where every rate is a result; otherwise of its
@@ -53,26 +55,51 @@ def study_figures(
     """
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     figures: dict[str, Figure] = {}
-    for condition in dict.fromkeys(row["condition"] for row in rows):
-        of_condition = [row for row in rows if row["condition"] == condition]
-        ended = [row for row in of_condition if row["status"] in ("finished", "diverged")]
+    for block in blocks(rows):
+        ended = [row for row in block.rows if row["status"] in ("finished", "diverged")]
         final, tuning = ([row for row in ended if row["stage"] == stage] for stage in ("final", "tune"))
         if several_rates(final):
-            figures[f"lr_range_{condition}"] = lr_robustness(_by_rate(final, arms, measure.key), measure.axis)
+            figures[f"lr_range_{block.suffix}"] = lr_robustness(_by_rate(final, arms, measure.key), measure.axis)
         elif several_rates(tuning):
             chosen_by = measure.validation
             by_rate = _by_rate(tuning, arms, chosen_by.key)
-            figures[f"lr_range_{condition}"] = lr_robustness(by_rate, f"{chosen_by.axis}, tuning seeds")
+            figures[f"lr_range_{block.suffix}"] = lr_robustness(by_rate, f"{chosen_by.axis}, tuning seeds")
         if not final or several_rates(final):
             continue
-        of_one_rate = _of_one_rate(final, arms, Path(runs_dir), level, measure)
-        figures |= {f"{name}_{condition}": figure for name, figure in of_one_rate.items() if figure is not None}
+        scores = {arm: [_score(row, measure.key) for row in final if row["arm"] == arm] for arm in arms}
+        # What a run logged is of its own length.
+        of_runs = _of_runs(final, arms, Path(runs_dir), level) if block.is_end(final) else {}
+        drawn = {
+            "convergence": of_runs.pop("convergence", None),
+            "scores": final_scores(scores, measure.axis),
+            **of_runs,
+        }
+        figures |= {f"{name}_{block.suffix}": figure for name, figure in drawn.items() if figure is not None}
+    if (figure := _anytime(rows, arms, measure)) is not None:
+        figures["anytime"] = figure
     return figures
 
 
-def _of_one_rate(
-    rows: Sequence[Row], arms: Sequence[str], runs_dir: Path, level: float, measure: Measure
-) -> dict[str, "Figure | None"]:
+def _anytime(rows: Sequence[Row], arms: Sequence[str], measure: Measure) -> "Figure | None":
+    """The score over the lengths that the study declares; None where it declares none, or no rate is an arm's own."""
+    kept = [row for row in rows if row["stage"] == "final" and row.get("epochs") is not None]
+    kept = [row for row in kept if row["status"] == "finished" and row.get(measure.key) is not None]
+    if len({row["epochs"] for row in kept}) < 2 or any(several_rates(block.rows) for block in blocks(kept)):
+        return None
+    panels: dict[str, dict[str, list[Curve]]] = {}
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        panels[condition] = {arm: [] for arm in arms}
+        for arm in arms:
+            of_arm = [row for row in kept if (row["condition"], row["arm"]) == (condition, arm)]
+            for seed in dict.fromkeys(row["seed"] for row in of_arm):
+                of_seed = sorted((row for row in of_arm if row["seed"] == seed), key=lambda row: row["epochs"])
+                curve = [row["epochs"] for row in of_seed], [row[measure.key] for row in of_seed]
+                panels[condition][arm].append(curve)
+    along = {row["arm"] for row in kept if row["epochs"] < row["of_epochs"]}
+    return anytime_curves(panels, measure.axis, [arm for arm in arms if arm not in along])
+
+
+def _of_runs(rows: Sequence[Row], arms: Sequence[str], runs_dir: Path, level: float) -> dict[str, "Figure | None"]:
     runs = {arm: list(_read([row for row in rows if row["arm"] == arm], runs_dir)) for arm in arms}
     accuracies = {
         arm: [by_epoch(run, "val/accuracy") for _, run in of_arm if "val/accuracy" in run]
@@ -95,9 +122,6 @@ def _of_one_rate(
     controls = {label: curves for label, curves in controls.items() if any(curves.values())}
     return {
         "convergence": convergence_bands(accuracies, level) if any(accuracies.values()) else None,
-        "scores": final_scores(
-            {arm: [_score(row, measure.key) for row in rows if row["arm"] == arm] for arm in arms}, measure.axis
-        ),
         "gradient_variance": variance_over_steps(variances[kind], kind) if kind else None,
         "controls": controls_over_steps(controls) if controls else None,
     }

@@ -67,7 +67,9 @@ def take_step(begun: list[Begun], table: Tensor, sizes: Tensor, hyper: Hyper) ->
         start += norms.shape[1]
 
 
-def begin_list(params: Tensors, grads: Tensors, bolds: Tensors, means: Tensors, variances: Tensors, hyper: Hyper) -> Begun:
+def begin_list(
+    params: Tensors, grads: Tensors, bolds: Tensors, means: Tensors, variances: Tensors, hyper: Hyper
+) -> Begun:
     """A step in which each operation is over all tensors at once; on a GPU it never waits for the device."""
     innovations = foreach_sub(grads, means)
 
@@ -193,7 +195,9 @@ def control(xp: Any, table: Array, norms: Array, sizes: Array, lr: float | Tenso
     `xp` is the module whose arrays these are, torch or numpy.
     """
     steps, noise, _, peak, weight_sum, _ = table
-    finite = xp.isfinite(16 * norms[0] * norms[0])  # m lies among gradients: nothing that is squared is 4 times as large
+    finite = xp.isfinite(
+        16 * norms[0] * norms[0]
+    )  # m lies among gradients: nothing that is squared is 4 times as large
     power = norms[1] * norms[1] / sizes
     steps = steps + 1
 

@@ -1,6 +1,6 @@
 """What the arguments of an optimizer or a schedule may be. Free of torch, for a quick check of a configuration."""
 
-from hqcnn_lab.limit import POSITIVE, PROBABILITY, SHARE, Limit, Limits, at_least, between, count, each, one_of
+from hqcnn_lab.limit import POSITIVE, PROBABILITY, SHARE, Limit, Limits, at_least, between, count, each
 
 _RATE = at_least(0)  # 0 holds a group where it is
 _DECAY = between(0, 1)  # of a running average

@@ -12,11 +12,15 @@ from hqcnn_lab.analysis.measure import ACCURACY, Measure
 from hqcnn_lab.analysis.p_value import holm, p_text
 from hqcnn_lab.analysis.paired import sign_flip_p
 from hqcnn_lab.analysis.predictions import read_correct, read_groups
-from hqcnn_lab.analysis.study import Row, common_seeds, near_best, seed_list, several_rates
+from hqcnn_lab.analysis.study import Row, blocks, common_seeds, near_best, seed_list, several_rates
 from hqcnn_lab.analysis.survival import compare_times, time_to_level
 from hqcnn_lab.record.run_folder import RunFolder
 
-_UNITS = {False: "in points", True: "of losses, so that one below 0 is better, and of accuracies in points"}
+_UNITS = {False: "in points", True: "of losses, where the arm is better below 0, and of accuracies in points"}
+_BY_LENGTH = (
+    " An arm that is read along one run has one learning rate, chosen at the longest length; one that has a run of "
+    "each length has a learning rate for each."
+)
 
 
 def study_statistics(
@@ -38,11 +42,12 @@ def study_statistics(
         f"neighbours on the grid are within {measure.near_words} and never diverge, with ≥ where that ends with the "
         "grid.",
     ]
+    if any(row.get("epochs") is not None for row in rows):
+        parts[1] = parts[1].replace("of a condition", "of a condition at a length", 1) + _BY_LENGTH
     compared = list(dict.fromkeys([measure, ACCURACY]))
-    for condition in dict.fromkeys(row["condition"] for row in rows):
-        of_condition = [row for row in rows if row["condition"] == condition]
-        final = [row for row in of_condition if row["stage"] == "final"]
-        parts.append(f"## {condition}")
+    for block in blocks(rows):
+        final = [row for row in block.rows if row["stage"] == "final"]
+        parts.append(f"## {block.title}")
         if not final:
             parts.append("No final run yet.")
         elif several_rates(final):
@@ -53,13 +58,15 @@ def study_statistics(
                 heading = f"### {one.words.capitalize()} over seeds"
                 parts += [heading, over_seeds(final, arms, one.key, one.scale, one.digits)]
             parts += ["### Training loss over seeds", over_seeds(final, arms, "train/loss")]
-            parts += ["### Test accuracy on other images", _on_other_images(final, arms, Path(runs_dir))]
-            parts += [f"### Epochs to {100 * level:g} % on validation", _times(final, arms, Path(runs_dir), level)]
-        tuning = [row for row in of_condition if row["stage"] == "tune"]
+            if block.is_end(final):  # of a reading on the way there are no predictions
+                parts += ["### Test accuracy on other images", _on_other_images(final, arms, Path(runs_dir))]
+                parts += [f"### Epochs to {100 * level:g} % on validation", _times(final, arms, Path(runs_dir), level)]
+        tuning = [row for row in block.rows if row["stage"] == "tune"]
         if several_rates(tuning):
             chosen_by = measure.validation
             heading = f"### {chosen_by.words.capitalize()} by learning rate (tuning seeds)"
-            parts += [heading, learning_rates(tuning, arms, chosen_by)]
+            tuned = [arm for arm in arms if block.epochs is None or any(row["arm"] == arm for row in tuning)]
+            parts += [heading, learning_rates(tuning, tuned, chosen_by)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

@@ -9,7 +9,10 @@ from hqcnn_lab.sweep.study_tables import Row
 
 
 class Choice(NamedTuple):
-    """The learning rate that an arm gets under a condition. `edge`: `lowest` or `highest` of the grid, or empty."""
+    """The learning rate that an arm gets under a condition, at a length where the study declares some.
+
+    `edge`: `lowest` or `highest` of the grid, or empty.
+    """
 
     condition: str
     arm: str
@@ -18,6 +21,12 @@ class Choice(NamedTuple):
     edge: str
     val_accuracy: float | None
     val_loss: float | None
+    epochs: int | None = None
+
+    @property
+    def place(self) -> tuple[str, str, int | None]:
+        """Which cell's it is."""
+        return self.condition, self.arm, self.epochs
 
 
 def choose(rows: Iterable[Row], measure: Measure = ACCURACY) -> Row | None:
@@ -45,9 +54,9 @@ def _mean(group: list[Row], name: str) -> float:
     return fmean(row[name] for row in group)
 
 
-def choice_of(best: Row, factors: list[float]) -> Choice:
-    """Say also whether the grid may have been too narrow for this arm."""
+def choice_of(best: Row, factors: list[float], epochs: int | None = None) -> Choice:
+    """What a cell gets, at a length where the study declares some, and whether its grid may have been too narrow."""
     factor = best["factor"]
     edge = "" if min(factors) < factor < max(factors) else "lowest" if factor == min(factors) else "highest"
     scores = best["val/accuracy"], best["val/loss"]
-    return Choice(best["condition"], best["arm"], factor, best["lr"], edge, *scores)
+    return Choice(best["condition"], best["arm"], factor, best["lr"], edge, *scores, epochs)

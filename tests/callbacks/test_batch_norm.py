@@ -23,7 +23,7 @@ def train_and_see(folder: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str
         return forward(self, images)
 
     monkeypatch.setattr(ImageClassifier, "forward", watched)
-    train(tiny_config(folder, "optim=schedule_free_adamw", "trainer.max_epochs=1", *overrides))
+    train(tiny_config(folder, "optim=schedule_free_adamw", *overrides))
     return seen
 
 
@@ -31,7 +31,7 @@ def test_what_is_saved_normalizes_by_training_batches_at_the_average(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_norm, "N_BATCHES", 3)
-    images = train_and_see(tmp_path / "run", monkeypatch)
+    images = train_and_see(tmp_path / "run", monkeypatch, "trainer.max_epochs=1")
     assert [len(batch) for batch in images] == [16, 16, 16]
     saved = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     kernel = next(v for k, v in saved["state_dict"].items() if k.endswith("features.1.0.weight"))
@@ -55,6 +55,7 @@ def test_its_images_are_augmented_once(often: int, tmp_path: Path, monkeypatch: 
     calls: list[int] = []
     augmented = Augment.__call__
     monkeypatch.setattr(Augment, "__call__", lambda self, batch: calls.append(1) or augmented(self, batch))
-    images = train_and_see(tmp_path / "run", monkeypatch, f"trainer.check_val_every_n_epoch={often}")
+    overrides = [f"+trainer.check_val_every_n_epoch={often}", "trainer.max_epochs=2"]
+    images = train_and_see(tmp_path / "run", monkeypatch, *overrides)
     assert len(images) > 0
     assert len(calls) == 2 * len(images)  # an epoch's, for training and for this

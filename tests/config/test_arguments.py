@@ -31,8 +31,15 @@ WRONG = {
     ("optim=adam", "optim._target_=torch.optim.Adan"): "optim._target_=torch.optim.Adan: ",
     ("optim=sgd", "optim.nesterov=5"): "optim.nesterov=5: torch.optim.SGD takes bool",
     ("~optim.lr",): "optim.lr: every optimizer needs it",
-    ("scheduler=cosine", "+scheduler.foo=1"): "scheduler.foo: hqcnn_lab.optim.WarmupCosine takes no such argument; it takes warmup",
-    ("scheduler=cosine", "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "~scheduler.warmup"): "scheduler.max_lr: ",
+    (
+        "scheduler=cosine",
+        "+scheduler.foo=1",
+    ): "scheduler.foo: hqcnn_lab.optim.WarmupCosine takes no such argument; it takes warmup",
+    (
+        "scheduler=cosine",
+        "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR",
+        "~scheduler.warmup",
+    ): "scheduler.max_lr: ",
     ("+model.foo=1",): "model.foo: hqcnn_lab.models.HQCNN takes no such argument; it takes circuit, kernel",
     ("model=two_stage", "+model.network.foo=1"): "model.network.foo: hqcnn_lab.models.",
     ("model.dropout=abc",): "model.dropout=abc: hqcnn_lab.models.HQCNN takes float",

@@ -16,6 +16,7 @@ from scipy import stats
 
 from hqcnn_lab.analysis.spread import band
 from hqcnn_lab.figures.arm import (
+    anytime_curves,
     controls_over_steps,
     convergence_bands,
     final_scores,
@@ -54,6 +55,32 @@ def legend_title(figure: Figure) -> str:
 
 def save(figure: Figure) -> None:
     figure.savefig(io.BytesIO(), format="png")
+
+
+def test_anytime_is_the_mean_and_band_at_each_length_a_panel_a_condition() -> None:
+    rng = np.random.default_rng(1)
+    lengths, losses = [3, 5, 20], rng.random((3, 2, 6, 3))
+    given_curves = {
+        f"c{i}": {arm: [(lengths, seed) for seed in of_arm] for arm, of_arm in zip(("gvco", "sgd"), panel, strict=True)}
+        for i, panel in enumerate(losses)
+    }
+    given_curves["c2"]["sgd"] = given_curves["c2"]["sgd"][:5]
+    figure = anytime_curves(given_curves, "test loss", each_length=["sgd"])
+    save(figure)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["c0", "c1", "c2"]  # the fourth panel is removed
+    for axes, panel in zip(figure.axes, losses, strict=True):
+        assert axes.get_xticks().tolist() == lengths
+        for arm, of_arm, style in (("gvco", panel[0], "-"), ("sgd", panel[1], "--")):
+            of_arm = of_arm[:5] if (axes, arm) == (figure.axes[2], "sgd") else of_arm
+            line = line_of(axes, arm)
+            np.testing.assert_allclose(line.get_xydata(), np.column_stack([lengths, of_arm.mean(0)]))
+            assert (line.get_linestyle(), line.get_marker()) == (style, "o")
+    low, high = stats.t.interval(0.95, 5, losses[1, 0].mean(0), stats.sem(losses[1, 0]))
+    corner = {(x, round(y, 12)) for edge in (low, high) for x, y in zip(lengths, edge, strict=True)}
+    assert corner <= corners(figure.axes[1], 0)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "epoch", "epoch"]
+    assert legend_texts(figure) == ["gvco", "sgd\n(a run of each length)"]
+    assert legend_title(figure).startswith("mean of 5 to 6 seeds,")
 
 
 @given(st.integers(0, 2**31), st.integers(1, 7), st.booleans())

@@ -1,4 +1,4 @@
-"""GVCO's kernels in Triton's interpreter, where there is no GPU; on one, `test_gvco_optimizer` runs them as they are."""
+"""GVCO's kernels in Triton's interpreter, where there is no GPU; on one, `test_gvco_optimizer` runs them."""
 
 import importlib.util
 import math

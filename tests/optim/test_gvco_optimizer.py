@@ -534,7 +534,7 @@ def test_a_step_at_the_average_is_refused():
     parameter, optimizer = one_parameter()
     parameter.grad = torch.ones(3)
     optimizer.eval()
-    with pytest.raises(RuntimeError, match="call optimizer.train"):
+    with pytest.raises(RuntimeError, match=r"call optimizer\.train"):
         optimizer.step()
     optimizer.train()
     optimizer.step()

@@ -174,7 +174,7 @@ def test_loss_is_tested_first_where_it_is_the_score(tmp_path: Path) -> None:
         for factor, loss in ((1.0, 0.31), (3.0, 0.3), (10.0, 0.5))
     ]
     text = study_statistics(rows, tmp_path, 0.95, "gvco", LOSS)
-    assert "below 0 is better" in text
+    assert "of losses, where the arm is better below 0" in text
     assert "Primary test: paired t on test loss over seeds" in text
     headings = [line[4:] for line in text.splitlines() if line.startswith("### ")]
     assert headings[:3] == ["Test loss over seeds", "Test accuracy over seeds", "Training loss over seeds"]

@@ -45,9 +45,9 @@ class GVCO(torch.optim.Optimizer):
 
     The parameters hold y; z, m and v are kept for each element, one number more than AdamW's.
 
-    **Relatives.** With κ = 0, τ = None, s = None and D = None it is Schedule-Free AdamW (Defazio et al. 2024), exactly. The
-    variance around the mean is AdaBelief's idea (Zhuang et al. 2020), rates as a share of a tensor's size LAMB's (You
-    et al. 2020).
+    **Relatives.** With κ = 0, τ = None, s = None and D = None it is Schedule-Free AdamW (Defazio et al. 2024), exactly.
+    The variance around the mean is AdaBelief's idea (Zhuang et al. 2020), rates as a share of a tensor's size LAMB's
+    (You et al. 2020), a rate that falls as distance by root of time DoG's (Ivgi et al. 2023).
 
     A tensor whose gradient is not finite (or whose squared norm overflows) is left out of that step entirely: neither
     the parameter nor its state changes, weight decay included. On a GPU this costs no host synchronization (but with

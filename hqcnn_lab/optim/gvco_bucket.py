@@ -48,7 +48,8 @@ class Bucket:
         if fuse:
             from hqcnn_lab.optim.gvco_fused import FusedStep
 
-            self.fused = FusedStep(params, *self.flat, self.table)
+            bold, mean, variance = self.flat
+            self.fused = FusedStep(params, bold, mean, variance, self.table)
         in_list = group["foreach"] or (group["foreach"] is None and params[0].device.type != "cpu")
         self.scratch: Tensors | None = None
         if self.others and not in_list:
@@ -72,9 +73,11 @@ class Bucket:
             self.fused(grads, group)
             return
         if self.small:
-            begun.append(rule.begin_end_to_end(self.small, grads[:n_small], *self.flat, group))
+            bold, mean, variance = self.flat
+            begun.append(rule.begin_end_to_end(self.small, grads[:n_small], bold, mean, variance, group))
         if self.others:
-            others = (self.others, grads[n_small:], *self.lists)
+            bolds, means, variances = self.lists
+            others = (self.others, grads[n_small:], bolds, means, variances)
             begun.append(
                 rule.begin_list(*others, group)
                 if self.scratch is None

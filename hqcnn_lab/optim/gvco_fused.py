@@ -77,9 +77,9 @@ class FusedStep:
 def can_run(device: torch.device) -> bool:
     """Whether Triton can build and run a kernel for `device`: it needs a C compiler; where not, warn once."""
     try:
-        tensor, *others = torch.ones(5, 4, device=device)
-        step = FusedStep([tensor], *others[:3], torch.zeros(6, 1, device=device))
-        step([others[3]], dict.fromkeys(_HYPER, 0.5) | {"lr": 0.0})
+        tensor, bold, mean, variance, grad = torch.ones(5, 4, device=device)
+        step = FusedStep([tensor], bold, mean, variance, torch.zeros(6, 1, device=device))
+        step([grad], dict.fromkeys(_HYPER, 0.5) | {"lr": 0.0})
         torch.cuda.synchronize(device)
     except Exception as error:  # of compilers, drivers or Triton: of any kind
         why = str(error).strip().split("\n")[0][:120]

@@ -223,7 +223,8 @@ def control(xp: Any, table: Array, norms: Array, sizes: Array, lr: float | Tenso
     table[:] = xp.where(finite, xp.stack([steps, noise, rate, peak, weight_sum, average_weight]), table)
     rates = [_rate(xp, MEAN_MEMORY, steps), _rate(xp, hyper["rho"], steps)]
     factors = xp.where(finite, xp.stack([guard, *rates, rate, average_weight, drift]), 0.0)
-    return Controls(*factors, finite)
+    guard, mean_rate, variance_rate, rate, average_weight, drift = factors
+    return Controls(guard, mean_rate, variance_rate, rate, average_weight, drift, finite)
 
 
 def _rate(xp: Any, memory: float, steps: Array) -> Array:

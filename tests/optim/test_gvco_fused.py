@@ -48,5 +48,6 @@ def compare_with_lists(**hyper) -> None:
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 def test_kernels_agree_with_lists() -> None:
     code = f"from {__name__} import HYPERS, compare_with_lists\nfor hyper in HYPERS:\n    compare_with_lists(**hyper)"
-    run = warm.run("-c", code, TRITON_INTERPRET="1", PYTHONPATH=os.pathsep.join(sys.path))
+    # In a process of its own: the warm one may have imported Triton already, with torch.
+    run = warm.run_anew("-c", code, TRITON_INTERPRET="1", PYTHONPATH=os.pathsep.join(sys.path))
     assert run.returncode == 0, run.stderr

@@ -3,8 +3,8 @@
 As operations of torch it takes dozens of launches, and on a network of usual size nothing else costs time.
 """
 
-# pyright: basic, reportMissingImports=false, reportIndexIssue=false
-# (Triton is not installed everywhere, and its decorator has no annotations)
+# pyright: basic, reportMissingImports=false, reportIndexIssue=false, reportArgumentType=false, reportOperatorIssue=false
+# (Triton is not installed everywhere, and its annotations do not know how kernels are called)
 
 from __future__ import annotations
 

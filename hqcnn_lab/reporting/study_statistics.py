@@ -163,7 +163,8 @@ def learning_rates(rows: Sequence[Row], arms: Sequence[str], measure: Measure) -
                 cells.append(f"{measure.text(means[factor])}{short}")
             else:
                 cells.append("–")
-        lines.append([arm, *cells, _span_text(near_best(means, factors, measure), factors)])
+        tried = sorted({row["factor"] for row in rows if row["arm"] == arm})  # a grid may have been extended for one
+        lines.append([arm, *cells, _span_text(near_best(means, tried, measure), tried)])
     seeds = sorted({row["seed"] for row in rows})
     return f"Mean over {seed_list(seeds)}.\n\n{_table(lines)}"
 

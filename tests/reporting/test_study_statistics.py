@@ -191,6 +191,14 @@ def test_loss_is_tested_first_where_it_is_the_score(tmp_path: Path) -> None:
     assert figures["lr_range_exact"].axes[0].get_ylabel() == "validation loss, tuning seeds"
 
 
+def test_a_grid_that_was_extended_for_one_arm_is_open_for_the_other() -> None:
+    rows = [row(arm, 0, 0.9, factor=factor) for arm in ("gvco", "adam") for factor in (1.0, 3.0)]
+    rows += [row("adam", 0, 0.5, factor=10.0)]
+    text = learning_rates(rows, ["gvco", "adam"], ACCURACY)
+    assert cells(text, "gvco")[-2:] == ["–", "≥ 0.5 (×1 to ×3)"]
+    assert cells(text, "adam")[-2:] == ["50.00", "≥ 0.5 (×1 to ×3)"]  # at its lower end
+
+
 def test_learning_rates_are_means_over_seeds_with_their_span_in_decades() -> None:
     grid = {0.1: (0.80, 0.82), 1.0: (0.90, 0.91), 10.0: (0.89, 0.91), 100.0: (0.99, None)}
     rows = [
